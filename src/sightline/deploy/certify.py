@@ -35,7 +35,7 @@ from sightline.evaluation.paired import paired_intervals
 from sightline.evaluation.result import MakeMeasure, Result
 from sightline.models.model import Model
 from sightline.progress import progress_bar
-from sightline.runtime.files import require_new_file
+from sightline.runtime.files import require_new_file, written_whole
 from sightline.training.run import cpu_name
 from sightline.words import counted
 
@@ -170,7 +170,8 @@ def certify(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             notes=[*trial.notes, *_notes(trial, precision, floats, used, found[judge.metric(before)])],
         )
-        _place(after.model.path, path)
+        with written_whole(path) as partial:
+            shutil.copyfile(after.model.path, partial)
         return replace(
             written,
             path=path,
@@ -364,15 +365,3 @@ def _notes(trial: Trial, precision: Precision, floats: Sequence[str], calibrated
             "score the file on more images, or on harder ones"
         )
     return found
-
-
-def _place(source: Path, path: Path) -> None:
-    """Copy a finished file to its place, completely or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        shutil.copyfile(source, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: the file cannot be written there ({error.strerror}); choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)

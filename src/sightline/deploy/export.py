@@ -22,7 +22,7 @@ from sightline.deploy.exporting.pasting import add_pasted_boxes, add_pasted_grid
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.nn.layers import fuse
-from sightline.runtime.files import require_new_file
+from sightline.runtime.files import require_new_file, written_whole
 from sightline.runtime.optional import require
 from sightline.structures import Size
 from sightline.words import counted
@@ -244,13 +244,7 @@ def _write(graph: Any, path: Path) -> Exported:
     """Write the model, and describe it."""
     import onnx_ir as ir
 
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         ir.save(graph, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: the file cannot be written there ({error.strerror}); choose another place") from None
-    finally:
-        partial.unlink(missing_ok=True)
     inputs, outputs = ({v.name: shown(v.shape) for v in values} for values in (graph.graph.inputs, graph.graph.outputs))
     return Exported(path, inputs, outputs, path.stat().st_size / 1e6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -17,6 +16,7 @@ from sightline.keywords import checked_keywords
 from sightline.models.catalog import create_model, saved_arguments, saved_classes, saved_entry
 from sightline.models.model import Model
 from sightline.models.weights import read_checkpoint
+from sightline.runtime.files import written_whole
 
 FORMAT = "sightline model 1"
 OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoint_swap")
@@ -68,20 +68,15 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
         "metadata": json.dumps(own_facts(model) | (metadata or {}), default=str),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path, "the model") as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
         mode = partial.stat().st_mode
-        save_file(tensors, partial, header)
+        try:
+            save_file(tensors, partial, header)
+        except SafetensorError as error:  # which also reports a full disk
+            raise OSError(str(error)) from error
         partial.chmod(mode)  # safetensors creates files that only their owner can read
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:  # SafetensorError also reports a full disk
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"{path}: the model cannot be written there ({reason}); choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
 
 

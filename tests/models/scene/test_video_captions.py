@@ -116,7 +116,20 @@ def test_a_word_and_an_event_are_explained(learned: VideoCaptioner) -> None:
     assert heat.image_size == (32, 8 * 32)
     square = CLIPS[0].film()[0] > 150
     assert square[heat.heat == heat.heat.max()].any()
-    assert heat.heat[square].mean() > 1.5 * heat.heat[~square].mean()
+    assert heat.heat[square].mean() > 1.5 * heat.heat[~square].mean()  # small: seven other frames show it, too
+    # in all frames: without the square, or with a green one, "red" becomes unlikely; a patch elsewhere changes nothing
+    pixels = torch.Tensor(CLIPS[0])
+    red = pixels[0] > 150
+    grey, green, above = (pixels.clone() for _ in range(3))
+    grey[:, red] = 90
+    green[:, red] = pixels.new_tensor(COLOURS["green"])[:, None]
+    above[:, red.roll(-10, dims=1)] = 0
+    batches = [learned.prepare([Clip(shown, fps=4)], None)[0] for shown in (pixels, grey, green, above)]
+    with torch.no_grad():
+        own, *others = (float(target.score(learned, batch)[0]) for batch in batches)
+    assert own > -0.2
+    assert max(others[:2]) < own - 2
+    assert abs(others[2] - own) < 0.2
     (cam,) = sl.explain_images(learned, [CLIPS[0]])
     assert cam.heat.shape == (32, 8 * 32)
     with pytest.raises(InputError, match="the caption of event 0 is 'the red square moves left', without 'blue'"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.models.darknet.network import DarknetNetwork
 from sightline.runtime import reading
+from sightline.runtime.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -121,18 +121,12 @@ def save_darknet_weights(
     path = Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: the file exists; give another name, or overwrite=True")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(Header(seen=seen).to_bytes())
-            for i, layer in network.weighted():
-                if layers is None or i < layers:
-                    for _, tensor in layer.in_file():
-                        file.write(_as_floats(tensor).tobytes())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: it cannot be written there ({error.strerror}); choose another place") from error
+    with written_whole(path) as partial, partial.open("wb") as file:
+        file.write(Header(seen=seen).to_bytes())
+        for i, layer in network.weighted():
+            if layers is None or i < layers:
+                for _, tensor in layer.in_file():
+                    file.write(_as_floats(tensor).tobytes())
     return path
 
 
