@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -30,6 +31,9 @@ from sightline.cli.app import (
 from sightline.cli.inputs import parse_classes, say
 from sightline.errors import InputError
 from sightline.words import counted
+
+LEGIBLE = 320
+"""Smaller images are enlarged when predictions are drawn on them, so that labels do not hide them."""
 
 
 @app.command()
@@ -219,7 +223,7 @@ def predict(
         typer.echo(str(written))
         return
     require_absent(given, "only Parquet files are written by several workers (--out DIR.parquet)")
-    draw = None if no_pictures else api.draw
+    draw = None if no_pictures else partial(api.draw, least=LEGIBLE)
     source: Any = images if len(images) > 1 else images[0]
     found = api.predict_to_folder(
         opened(model, runtime, device, quiet),

@@ -36,6 +36,7 @@ def draw(
     skeleton: Sequence[tuple[int, int]] = (),
     remarks: Sequence[str | None] | None = None,
     scale: float = 1.0,
+    least: int = 0,
 ) -> Image.Image:
     """Draw a result, or labels, on an image.
 
@@ -58,6 +59,8 @@ def draw(
         skeleton: pairs of keypoint indices to connect by lines.
         remarks: for each object a word to write after its name, or None; objects with a remark get a dashed outline.
         scale: factor of line width and font size.
+        least: without `size`, images whose longer side has fewer pixels are enlarged by a whole factor to at least
+            that, since labels would hide them.
 
     Returns:
         A new RGB Pillow image.
@@ -77,6 +80,9 @@ def draw(
         )
     camera = camera_of(image) if isinstance(image, Tensor) else None
     style = Style(names, scores, opacity, skeleton, remarks, scale, camera)
+    longer = max(own[-1])
+    if size is None and longer < least:
+        size = longer * math.ceil(least / longer)
     return drawn(result, scaled_to(picture, _film_size(picture, own[-1], size)), style)
 
 
