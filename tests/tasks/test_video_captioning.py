@@ -79,7 +79,7 @@ def test_the_command_line_from_videos_to_a_report(
     results = json.loads(Path("found/results.json").read_text())["results"]
     assert [row["sentence"] for row in results["v_val0"]] == list(own.captions)
     with Image.open("found/v_val0.png") as picture:
-        assert picture.width == 8 * 32
+        assert picture.width == 3 * 320  # of 32 pixels each, enlarged to be legible: three in a row
     again = sl.open_dataset("found/predictions.json", images=folder / "val")  # predictions are labels, too
     assert again.target(0).captions == own.captions
 
