@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 SCENES = ("--train", "400", "--val", "40", "--test", "100", "--size", "160", "--seed", "5")
 SINGLE = ("--train", "1200", "--val", "40", "--test", "100", "--size", "256", "--seed", "5", "--objects", "1", "1")
+MANY = ("--train", "2400", *SINGLE[2:])
 MORE = ("--train", "800", "--val", "60", "--test", "100", "--size", "160", "--seed", "5")
 
 
@@ -79,6 +80,9 @@ RUNS: dict[str, Run] = {
         ),
         SINGLE,
         shown=MESHES,
+    ),
+    "meshes, voxels only, 2400 scenes": Run(
+        "meshes", ("--epochs", "13", "--arg", "stages=0", "--set", "validate_every=4"), MANY, shown=MESHES
     ),
     "events": Run(
         "events",
