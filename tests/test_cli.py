@@ -124,6 +124,7 @@ class TestVerbs:
             "convert",
             "look",
             "train",
+            "compare",
             "ablate",
             "evaluate",
             "predict",

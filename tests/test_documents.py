@@ -26,6 +26,8 @@ SMALLER = (
 """What is written smaller to be run here: images, trainings, and no published weights. Nothing else is changed."""
 TRAINING = "--epochs 1 --arg image_size=96 --batch-size 4 --set workers=0 --quiet --device cpu"
 """What `sightline train` is given in place of --minutes, --epochs and --weights."""
+COMPARISON = "--epochs 1 --set batch_size=4 --set workers=0 --quiet --device cpu"
+"""What `sightline compare` is given in place of --minutes."""
 NOT_RUN = ("make", "python3", "pip", "git", ".", "accelerate", "demo", "curl", "kill")
 """The first word of commands that make an environment, take minutes, or need a server; `make demo` and `make test` are
 run by hand."""
@@ -56,7 +58,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
         sightline.convert(scenes, tmp_path / "DATA", "semantic")
     elif document == "dense_captions.md":  # captions there
         write_scenes(tmp_path / "DATA", 8, 4, 4, size=96, kind="captions", progress=False)
-    elif document in ("classification.md", "transfer.md"):  # and one class per image here
+    elif document in ("classification.md", "transfer.md", "comparing_models.md"):  # and one class per image here
         labelled = sightline.scenes(16, 96, kind="class_scores", objects=(1, 1))
         sightline.convert(labelled, tmp_path / "DATA", "folders")
     elif document == "meshes.md":  # DATA have meshes
@@ -77,7 +79,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
     return tmp_path
 
 
-SLOW_PYTHON = ("exporting.md", "interoperability.md", "scaling.md")
+SLOW_PYTHON = ("comparing_models.md", "exporting.md", "interoperability.md", "scaling.md")
 """Documents whose Python takes long, or needs optional packages."""
 PYTHON = [
     pytest.param(document, marks=[pytest.mark.slow] if document.name in SLOW_PYTHON else [], id=document.name)
@@ -85,6 +87,7 @@ PYTHON = [
     if blocks(document, "python")
 ]
 SLOW = (
+    "comparing_models.md",
     "models.md",
     "segmentation.md",
     "transfer.md",
@@ -127,6 +130,8 @@ def test_the_commands_in_a_document_run(document: Path, place: Path, monkeypatch
         if words[1] == "train":
             joined = re.sub(r" --(minutes|epochs|weights) \S+", "", shlex.join(words))
             words = [*shlex.split(joined), *TRAINING.split()]
+        if words[1] == "compare":
+            words = [*shlex.split(re.sub(r" --minutes \S+", "", shlex.join(words))), *COMPARISON.split()]
         words = [word.replace("[NAME]", "sightline_n") for word in words]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as end:

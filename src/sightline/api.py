@@ -12,6 +12,7 @@ from sightline.verbs.ablate import ablate
 from sightline.verbs.ablation_plan import plan_ablation
 from sightline.verbs.ablation_runs import collect, run_ablation
 from sightline.verbs.check import check
+from sightline.verbs.compare import compare
 from sightline.verbs.convert import convert, scenes
 from sightline.verbs.deploy import export, optimize
 from sightline.verbs.evaluate import evaluate, measure
@@ -41,6 +42,7 @@ __all__ = [
     "anchors",
     "check",
     "collect",
+    "compare",
     "contact_sheet",
     "convert",
     "draw",

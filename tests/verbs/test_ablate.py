@@ -17,6 +17,7 @@ from sightline.training import loop
 from sightline.training.run import Run
 from sightline.verbs import ablation_plan as plan
 from sightline.verbs import ablation_runs as module
+from sightline.verbs import continued
 from tests.test_cli import done, refused
 
 QUICK: dict[str, Any] = {
@@ -125,7 +126,7 @@ def test_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_another_ablation_in_the_folder(folder: Path) -> None:
     planned = _planned(folder)
-    plan.make_folder(planned)
+    continued.make_folder(planned.folder, plan.PLAN_FILE)
     plan.write_plan(planned)
     with pytest.raises(InputError, match=r"holds an ablation with settings .* but now it is"):
         _planned(folder, epochs=2)
@@ -190,6 +191,6 @@ def test_two_at_once_in_one_folder(folder: Path, monkeypatch: pytest.MonkeyPatch
     module.run_ablation(planned, progress=False)
     # the lock is free again, also of a call that ended before it wrote its plan
     (Path("found") / plan.PLAN_FILE).unlink()
-    assert [path.name for path in Path("found").iterdir()] == [plan.LOCK_FILE]
+    assert [path.name for path in Path("found").iterdir()] == [continued.LOCK_FILE]
     module.run_ablation(planned, progress=False)
     assert calls == ["running"] * 2 * len(planned.runs)

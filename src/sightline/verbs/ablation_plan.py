@@ -11,13 +11,9 @@ from typing import Any
 from sightline.errors import InputError
 from sightline.models.catalog import NO_WEIGHTS, find
 from sightline.models.saving import plain_arguments
-from sightline.report.files import EVALUATION_FILE
-from sightline.runtime.reading import read_json
 from sightline.tasks import TASKS
-from sightline.training.checkpoint import STATE_FILE
-from sightline.training.metrics_log import atomic_write
 from sightline.training.recipe import Recipe
-from sightline.training.run import new_folder, require_writable
+from sightline.verbs.continued import as_json, budget_of, earlier_call, state_of, write_text
 from sightline.verbs.opening import ClassesGiven, open_data
 from sightline.verbs.prepare import prepare
 from sightline.verbs.switches import Variant, seeds_of, variants_of
@@ -25,10 +21,6 @@ from sightline.words import counted, did_you_mean
 
 PLAN_FILE = "ablation.json"
 """Describes an ablation in its folder: what was given, the base, the variants and the seeds."""
-LOCK_FILE = ".lock"
-"""Locked by the process that works in the folder."""
-FAILED_FILE = "failed.txt"
-"""The reason why a run ended without a model, in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +68,7 @@ class PlannedAblation:
 
     def state_of(self, variant: Variant, seed: int) -> str:
         """ "finished", "stopped" (training can be resumed) or "" for a run that has not begun."""
-        folder = self.run_folder(variant, seed)
-        if (folder / EVALUATION_FILE).is_file() or (folder / FAILED_FILE).is_file():
-            return "finished"
-        return "stopped" if (folder / STATE_FILE).is_file() else ""
+        return state_of(self.run_folder(variant, seed))
 
     def __str__(self) -> str:
         states = [self.state_of(*run) for run in self.runs]
@@ -207,14 +196,6 @@ def plan_ablation(
     )
 
 
-def make_folder(planned: PlannedAblation) -> None:
-    """Create the folder, if it is not one that an ablation has begun in."""
-    if any((planned.folder / name).exists() for name in (PLAN_FILE, LOCK_FILE)):
-        require_writable(planned.folder)
-    else:
-        new_folder(planned.folder, "give another folder (--out, in Python out=…)")
-
-
 def write_plan(planned: PlannedAblation) -> None:
     """Write the plan, or add the new variants and seeds to it.
 
@@ -239,52 +220,9 @@ def write_plan(planned: PlannedAblation) -> None:
 
 
 def _saved(folder: Path, given: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The plan of an earlier call in this folder; None if the folder is new.
-
-    Raises:
-        InputError: the folder holds another ablation or other files.
-    """
-    file = folder / PLAN_FILE
-    if not file.is_file():
-        if folder.exists() and (not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir())):
-            raise InputError(
-                f"{folder} exists and holds no ablation, and nothing is overwritten; give another folder (--out, in "
-                "Python out=…)"
-            )
-        return None
-    saved: dict[str, Any] = read_json(file, dict)
-    before = saved.get("given")
-    needed = ("model", "weights", "arguments", "recipe")
-    if not isinstance(before, dict) or any(name not in saved for name in needed):
-        raise InputError(f"{file} is not the plan of an ablation; give another folder (--out, in Python out=…)")
-    for name, value in given.items():
-        if before.get(name) != value:
-            raise InputError(
-                f"{folder} holds an ablation with {name} {json.dumps(before.get(name))}, but now it is "
-                f"{json.dumps(value)}; repeat that call to continue it, or give another folder (--out, in Python out=…)"
-            )
-    return saved
-
-
-def budget_of(recipe: Recipe) -> str:
-    parts = []
-    if recipe.minutes is not None:
-        parts.append(counted(float(recipe.minutes), "minute"))
-    if recipe.epochs is not None:
-        parts.append(counted(recipe.epochs, "epoch"))
-    return " or ".join(parts)
+    return earlier_call(folder, PLAN_FILE, given, "ablation", ("model", "weights", "arguments", "recipe"))
 
 
 def _duration(minutes: float) -> str:
     hours, rest = divmod(round(minutes), 60)
     return f"{hours} h {rest:02} min" if hours else f"{minutes:g} min"
-
-
-def as_json(values: Any) -> Any:
-    """The values as JSON would return them."""
-    return json.loads(json.dumps(values, default=str))
-
-
-def write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

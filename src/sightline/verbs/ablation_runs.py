@@ -16,16 +16,8 @@ from sightline.runtime.locking import held_lock
 from sightline.runtime.reading import read_json
 from sightline.training.guard import NonFiniteLoss
 from sightline.training.metrics_log import atomic_write
-from sightline.verbs.ablation_plan import (
-    FAILED_FILE,
-    LOCK_FILE,
-    PlannedAblation,
-    as_json,
-    budget_of,
-    make_folder,
-    write_plan,
-    write_text,
-)
+from sightline.verbs.ablation_plan import PLAN_FILE, PlannedAblation, write_plan
+from sightline.verbs.continued import FAILED_FILE, LOCK_FILE, as_json, budget_of, make_folder, write_text
 from sightline.verbs.evaluate import measure
 from sightline.verbs.prepare import prepare
 from sightline.verbs.switches import BASE, Variant
@@ -78,7 +70,7 @@ def run_ablation(
     Raises:
         InputError: another process works in the folder, or the folder cannot be written to.
     """
-    make_folder(planned)
+    make_folder(planned.folder, PLAN_FILE)
     taken = f"another ablation is running in {planned.folder}; wait for it, or give another folder (--out, in Python "
     with held_lock(planned.folder / LOCK_FILE, taken + "out=…)"):
         return _run_all(planned, device, progress, on_run)

@@ -1,0 +1,117 @@
+"""The verb `compare`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.cli.app import (
+    ClassNames,
+    Data,
+    Device,
+    Format,
+    FullScale,
+    NamingHelp,
+    Quiet,
+    Settings,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+    app,
+)
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs
+from sightline.errors import InputError
+
+
+@app.command(cls=NamingHelp)
+def compare(
+    data: Data,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A name from `sightline models`; give two or more.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time budget of each training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images of each training.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            help="Initial weights of all models, as for train; or of one: MODEL=imagenet, MODEL=FILE, MODEL=none.",
+        ),
+    ] = None,
+    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument of one model: MODEL:name=value.")] = None,
+    set_: Settings = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric to compare; by default that by which the best epoch is chosen.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split to compare on; by default the test split, else val.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder for all runs and tables; the same command continues it.")
+    ] = Path("comparison"),
+    train: TrainSplit = None,
+    val: ValSplit = None,
+    test: TestSplit = None,
+    format: Format = None,
+    full_scale: FullScale = None,
+    classes: ClassNames = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare models on your data under one budget.
+
+    Each model is trained once. A table and a plot show how good and how fast each one is, and which differences are
+    more than chance. Trainings that are finished are not repeated, and a stopped one is resumed.
+    """
+    from sightline import api
+
+    result = api.compare(
+        data,
+        model or [],
+        minutes=minutes,
+        epochs=epochs,
+        weights=_weights(weights or []),
+        arguments=_arguments(parse_pairs(arg, "--arg")),
+        classes=parse_classes(classes),
+        open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
+        metric=metric,
+        split=split,
+        out=out,
+        device=device,
+        progress=not quiet,
+        **parse_pairs(set_, "--set"),
+    )
+    if result.interrupted:
+        typer.echo(f"interrupted; continue with {shlex.join(['sightline', *sys.argv[1:]])}")
+        raise typer.Exit(130)
+    typer.echo(str(result))
+    typer.echo(f"report:   {result.folder / 'report.html'}")
+
+
+def _weights(texts: Sequence[str]) -> str | dict[str, str | Path] | None:
+    """One start for all models, or MODEL=START for some."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return texts[0]
+    found: dict[str, str | Path] = {}
+    for text in texts:
+        name, equals, start = text.partition("=")
+        if not equals or not name or not start:
+            raise InputError(f"--weights {text!r} must have the form MODEL=weights, since there are several")
+        found[name] = start
+    return found or None
+
+
+def _arguments(pairs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """MODEL:name=value by model, with settings.name=value grouped."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in pairs.items():
+        model, colon, name = key.partition(":")
+        if not colon or not model or not name:
+            raise InputError(f"--arg '{key}=…' must say which model it is for; write MODEL:{key}=…")
+        found.setdefault(model, {})[name] = value
+    return {model: group_arguments(own) for model, own in found.items()}
