@@ -50,6 +50,18 @@ def test_one_pass_gives_what_two_give(calls: list[str], act: nn.Module, name: st
     assert calls == [name] * 3
 
 
+def test_convolutions_of_a_list_are_computed_by_the_same_operator(calls: list[str]) -> None:
+    """Such as the last ones of a detector's head, one for each level."""
+    layers = nn.ModuleList(nn.Conv2d(3, 4, 1) for _ in range(2))
+    one = fuse(layers)
+    assert all(type(layer) is ConvAct for layer in one)
+    x = torch.randn(1, 3, 5, 7)
+    with torch.inference_mode():
+        for layer, own in zip(one, layers, strict=True):
+            torch.testing.assert_close(layer(x), own(x), atol=1e-5, rtol=1e-5)
+    assert calls == ["none"] * 2
+
+
 def test_gradients_need_two_passes(calls: list[str]) -> None:
     joined = ConvAct(nn.Conv2d(2, 3, 1), nn.SiLU())
     x = torch.randn(1, 2, 4, 4, requires_grad=True)

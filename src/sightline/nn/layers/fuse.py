@@ -28,6 +28,8 @@ def fuse(model: _Module) -> _Module:
     Folded are norms that follow a convolution or a linear layer inside an `nn.Sequential` (every `ConvNormAct`), and
     what a module folds itself by a method `fused()`, which gives its replacement. All other norms stay, so that the
     outputs are always the model's own, but for rounding. Activations that follow such a convolution join it, too.
+    A convolution without an activation, in a sequence or in a list such as the last ones of a head, becomes a `ConvAct`
+    as well: its weights are rearranged once, and one thread does not take PyTorch's own, slower convolution.
 
     Returns:
         The copy. It has other parameters than the model and is neither to be trained nor to be saved as its weights.
@@ -92,7 +94,7 @@ def _fuse_children(module: nn.Module) -> None:
         else:
             _fuse_children(child)
         previous = name
-    if in_order:
+    if in_order or isinstance(module, nn.ModuleList):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d):
                 setattr(module, name, ConvAct(child, nn.Identity()))
