@@ -118,6 +118,18 @@ def test_facts_are_those_of_the_view(scenes):
     assert len(broken.objects) == len(boxes) - 2
 
 
+@pytest.mark.parametrize(("minutes", "steps", "fastest"), [(0.5, 3, 0.3), (2, 5, 0.1), (60, 8, 0.05)])
+def test_the_fastest_of_several_steps_is_the_speed(scenes, monkeypatch, minutes: float, steps: int, fastest: float):
+    """Three steps at least and eight at most, until they take a hundredth of the minutes."""
+    times = iter([0.4, 0.3, 0.3, 0.1, 0.2, 0.2, 0.2, 0.05, 0.01])
+    done: list[float] = []
+    monkeypatch.setattr(planning, "_step", lambda *_: None)
+    monkeypatch.setattr(planning, "_seconds", lambda work: (work(), done.append(next(times)), done[-1])[-1])
+    speed = planning._Speed(catalog.find("sightline_n"), scenes, {}, "cpu", minutes)
+    assert speed({"image_size": 64}) == fastest / 4
+    assert len(done) == steps
+
+
 def test_measuring_leaves_nothing_behind(scenes):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

@@ -25,6 +25,8 @@ from sightline.verbs.labels import with_target_fields
 
 _PROBED, _LOOKED_AT = 4, 50
 """Number of images of which the speed is measured, and of which the size is read."""
+_FEWEST_TIMED, _MOST_TIMED, _TIMED_SHARE = 3, 8, 0.01
+"""Steps whose time is measured: at least and at most this many, until they take this fraction of the minutes."""
 CACHED = 5
 """Epochs between validations of a training on cached features."""
 _SIDES = frozenset(
@@ -100,7 +102,7 @@ def plan_for(
         pretrained,
         entry.classifier({name: value for name, value in given.items() if name in entry.arguments}) is not None,
         dict(given),
-        None if minutes is None or cached else _Speed(entry, train, given, device),
+        None if minutes is None or cached else _Speed(entry, train, given, device, minutes),
     )
     planner, facts = entry.plan, facts_of(train, validation)
     # each process would measure another speed, but all must train the same model in the same way
@@ -143,10 +145,14 @@ def _tells_sides(name: str) -> bool:
 
 
 class _Speed:
-    """Measures the time of a training step of a model on a few of the images, once for each set of arguments."""
+    """Measures the time of a training step of a model on a few of the images, once for each set of arguments.
 
-    def __init__(self, entry: Entry, train: Dataset, given: Mapping[str, Any], device: str | None):
-        self.entry, self.train = entry, train
+    It is the time of the fastest step, since other work on the machine can only lengthen it. Steps are repeated for a
+    hundredth of the minutes, so that one that is disturbed for a second does not decide.
+    """
+
+    def __init__(self, entry: Entry, train: Dataset, given: Mapping[str, Any], device: str | None, minutes: float):
+        self.entry, self.train, self.minutes = entry, train, minutes
         self.device = training_device(device)
         self.given = {name: value for name, value in given.items() if name in entry.arguments or name == "in_channels"}
         if self.given.get("image_size", 0) is None:  # images keep their sizes; a plan may measure on smaller ones
@@ -166,7 +172,12 @@ class _Speed:
         data = with_target_fields(model, self.train)
         chosen = np.linspace(0, len(data) - 1, _PROBED).astype(int)  # a small dataset repeats images
         images, targets = zip(*(data[int(i)] for i in chosen), strict=True)
-        return min(_seconds(lambda: _step(model, images, targets)) for _ in range(3)) / _PROBED
+        spent: list[float] = []
+        while len(spent) < _FEWEST_TIMED or (
+            len(spent) < _MOST_TIMED and sum(spent) < 60 * self.minutes * _TIMED_SHARE
+        ):
+            spent.append(_seconds(lambda: _step(model, images, targets)))
+        return min(spent) / _PROBED
 
 
 def _step(model: Model, images: Any, targets: Any) -> None:
