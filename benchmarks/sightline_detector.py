@@ -225,7 +225,7 @@ def latency(trained: Path, rounds: int = 60) -> dict[str, Any]:
     All networks take turns, so that a busy second hits all; the least and the median of the rounds count. The
     trained model is taken where there is one, for what it finds decides what decoding costs.
     """
-    from sightline.models.catalog import create_model
+    from sightline.models.creation import create_model
 
     picture = torch.randint(0, 256, (3, 480, 640), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     models: dict[str, Any] = {}

@@ -30,7 +30,7 @@ import sightline as sl
 from classification import cpu_seconds
 from scene_runs import machine
 from sightline.evaluation import ClassificationResult
-from sightline.models.catalog import installed_start
+from sightline.models.creation import installed_start
 from sightline.training.checkpoint import STATE_FILE
 
 RESULTS = Path(__file__).parent / "results" / "transfer.json"

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from sightline.data.formats import open_dataset
     from sightline.data.images import read_image
     from sightline.errors import ClassMismatch, InputError
-    from sightline.models.catalog import create_model
     from sightline.models.catalog import models as list_models
+    from sightline.models.creation import create_model
     from sightline.models.model import Model
     from sightline.models.saving import save
     from sightline.models.summary import summary
@@ -92,7 +92,7 @@ _HOMES = {
     "compare": ("sightline.api", "compare"),
     "contact_sheet": ("sightline.api", "contact_sheet"),
     "convert": ("sightline.api", "convert"),
-    "create_model": ("sightline.models.catalog", "create_model"),
+    "create_model": ("sightline.models.creation", "create_model"),
     "draw": ("sightline.api", "draw"),
     "evaluate": ("sightline.api", "evaluate"),
     "explain_images": ("sightline.api", "explain_images"),

@@ -12,7 +12,7 @@ from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.evaluation import ProposalMeasure, evaluate
 from sightline.evaluation.proposals import ProposalResult, evaluate_proposals
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.structures import Classes, Instances
 
 

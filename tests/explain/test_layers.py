@@ -13,7 +13,7 @@ from sightline.errors import InputError
 from sightline.explain.hooks import as_map
 from sightline.explain.layers import default_layer, layer_frame, layer_named
 from sightline.explain.target import Target, prepared
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
 from sightline.runtime.shapes import shapes_only

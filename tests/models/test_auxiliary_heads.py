@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import sightline
 from sightline.errors import InputError
 from sightline.models.backbone_parts import backbone_parts
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.models.trunk import find_trunk
 from sightline.runtime.shapes import shapes_only

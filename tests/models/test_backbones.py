@@ -13,7 +13,8 @@ from torch import nn
 import sightline
 from sightline.errors import InputError
 from sightline.models import catalog
-from sightline.models.catalog import ENTRIES, create_model, find
+from sightline.models.catalog import ENTRIES, find
+from sightline.models.creation import create_model
 from sightline.models.describe import describe
 from sightline.models.detection.faster_rcnn import faster_rcnn
 from sightline.models.entry import Entry, extends

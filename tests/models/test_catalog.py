@@ -11,7 +11,8 @@ from torch import nn
 
 import sightline
 from sightline.errors import InputError
-from sightline.models.catalog import ENTRIES, create_model, find, models
+from sightline.models.catalog import ENTRIES, find, models
+from sightline.models.creation import create_model
 from sightline.models.detection.grid_sliding import GridSettings
 from sightline.models.published import PUBLISHED
 from sightline.runtime.shapes import shapes_only

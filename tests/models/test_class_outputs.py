@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sightline.models.catalog import create_model
 from sightline.models.class_outputs import BACKGROUND, NO_CLASS, UNUSED, Output, copy_of_same_outputs, outputs_in_groups
+from sightline.models.creation import create_model
 from sightline.models.model import Model, as_model
 from sightline.models.published import class_names, coco_classes
 from sightline.models.saving import save

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ClassMismatch, InputError
-from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.catalog import ENTRIES
+from sightline.models.creation import create_model
 from sightline.models.darknet import DarknetSettings
 from sightline.models.detection.efficientdet import EfficientDetSettings
 from sightline.models.detection.grid_sliding import GridSettings

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sightline.errors import InputError
-from sightline.models.catalog import ENTRIES, create_model, models
+from sightline.models.catalog import ENTRIES, models
+from sightline.models.creation import create_model
 from sightline.models.describe import _arguments, describe
 from sightline.models.entry import Entry
 from sightline.runtime.shapes import shapes_only

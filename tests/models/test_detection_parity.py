@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection import faster_rcnn
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.rpn import ProposalSettings

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from torch import nn
 
-from sightline.models.catalog import ENTRIES, create_model, find
+from sightline.models.catalog import ENTRIES, find
+from sightline.models.creation import create_model
 from sightline.models.entry import Entry
 from sightline.models.preprocess import Preprocess
 from sightline.runtime.shapes import shapes_only

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.localiser import Localiser, decode_place, encode_place
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, Instances

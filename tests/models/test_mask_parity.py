@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.keypoint import heatmaps_to_keypoints, keypoints_to_cells

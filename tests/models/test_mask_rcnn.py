@@ -16,7 +16,7 @@ from sightline import api
 from sightline.api import predict_to_folder
 from sightline.data.dataset import Dataset
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.keypoint_rcnn import KeypointRCNN
 from sightline.models.published import PUBLISHED
 from sightline.models.weights import load_weights

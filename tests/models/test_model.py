@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sightline.errors import ClassMismatch, InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model, as_model
 from sightline.models.preprocess import Preprocess
 from sightline.models.saving import load, save

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.keep_size import KeepSize
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, for_channels
 from sightline.runtime.shapes import shapes_only

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import sightline
-from sightline.models.catalog import create_model, find
+from sightline.models.catalog import find
+from sightline.models.creation import create_model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sightline.models.published import PUBLISHED, Published
 from sightline.models.saving import load

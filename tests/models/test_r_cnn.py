@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sightline.data.scenes import scenes
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import evaluate_detection
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.r_cnn import RCNN, RCNNSettings
 from sightline.models.detection.r_cnn_stages import StageSettings, _hard_negatives, fit_svm, ridge_regression
 from sightline.models.saving import load, save

@@ -16,7 +16,7 @@ from torch import nn
 
 import sightline
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.ssd import SSDSettings
 from sightline.models.saving import load, save
 from sightline.nn.heads.box import BoxSettings

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import sightline as sl
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.saving import load, save
 from sightline.models.scene.iterative_message_passing import PREDICATES
 from sightline.models.scene.scene_graph import Graph, SceneGraphDetector

@@ -11,7 +11,8 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.arguments import with_settings
-from sightline.models.catalog import ENTRIES, create_model, find
+from sightline.models.catalog import ENTRIES, find
+from sightline.models.creation import create_model
 from sightline.models.entry import Entry
 from sightline.models.saving import load, save
 from sightline.runtime.shapes import shapes_only

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.light_head_rcnn import LargeSeparableConv, ThinRegions
 from sightline.models.detection.proposers import StoredProposals, Windows, make_proposer
 from sightline.nn.heads.box import BoxPredictor, BoxSettings, RegionHeads, TwoLayerHead

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from sightline.data.images import read_image
 from sightline.errors import InputError
-from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.catalog import ENTRIES
+from sightline.models.creation import create_model
 from sightline.models.published import PUBLISHED, class_names, coco_classes
 from sightline.models.saving import load, save
 from sightline.models.weights import load_weights

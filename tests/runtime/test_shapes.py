@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.runtime.shapes import shapes_only
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.training.alternating import STEPS, train_alternating, train_in_steps

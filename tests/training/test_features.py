@@ -14,7 +14,7 @@ import sightline as sl
 from sightline.data.transforms import Compose, HorizontalFlip
 from sightline.errors import InputError
 from sightline.models.backbone_parts import find_body
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.models.trunk import Trunk, find_trunk, joined_values
 from sightline.training import features as module

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import sightline as sl
 from sightline.errors import InputError
 from sightline.models.backbone_parts import backbone_parts, find_body
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.training.freezing import Freezing, backbone_norms, described
 from sightline.training.loop import fit

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.runtime.devices import require_device, running
 from sightline.structures import ClassMap, Instances

@@ -10,7 +10,7 @@ import torch
 
 import sightline as sl
 from sightline import api
-from sightline.models import catalog
+from sightline.models import creation
 from sightline.models.published import find_published, local_file
 from sightline.training.run import run_facts
 
@@ -72,13 +72,13 @@ def test_create_model_stays_explicit(published):
 def test_a_backbone_given_as_an_argument(scenes, published):
     ready = prepared("sightline_n", scenes, arguments={"image_size": 64})
     assert (ready.model.weights_given, [s for s in ready.messages if "starts" in s]) == (None, [])
-    assert catalog.installed_start("faster_rcnn", {"backbone": "efficientnet_lite0"}) is not None
-    assert catalog.installed_start("faster_rcnn", {"backbone": "resnet50"}) is None
-    assert catalog.installed_start("efficientnet_lite0", {}) == find_published("efficientnet_lite0", "imagenet")
+    assert creation.installed_start("faster_rcnn", {"backbone": "efficientnet_lite0"}) is not None
+    assert creation.installed_start("faster_rcnn", {"backbone": "resnet50"}) is None
+    assert creation.installed_start("efficientnet_lite0", {}) == find_published("efficientnet_lite0", "imagenet")
 
 
 def test_without_the_package_the_start_is_random(scenes, published, monkeypatch):
-    monkeypatch.setattr(catalog, "is_installed", lambda _: False)
+    monkeypatch.setattr(creation, "is_installed", lambda _: False)
     ready = prepared(LITE, scenes)
     assert ready.model.weights_given is None
     assert not torch.equal(expansion(ready.model), published)

@@ -13,8 +13,9 @@ import torch
 import sightline
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.models.catalog import create_model, saved_arguments, saved_classes, saved_entry
+from sightline.models.creation import create_model
 from sightline.models.model import Model
+from sightline.models.saved_metadata import saved_arguments, saved_classes, saved_entry
 from sightline.models.weights import read_checkpoint
 from sightline.runtime.files import written_whole
 

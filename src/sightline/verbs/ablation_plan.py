@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
-from sightline.models.catalog import NO_WEIGHTS, find
+from sightline.models.catalog import find
+from sightline.models.creation import NO_WEIGHTS
 from sightline.models.saving import plain_arguments
 from sightline.tasks import TASKS
 from sightline.training.recipe import Recipe

@@ -53,7 +53,7 @@ def check(
 
 def _with_anchors(name: str, dataset: Dataset) -> Model:
     """Create a model of the catalog whose anchors can be compared with the objects of the dataset."""
-    from sightline.models.catalog import create_model
+    from sightline.models.creation import create_model
 
     if not dataset.label_kind.has_objects:
         raise InputError(f"the data has no objects to compare with {name}; leave the model out")

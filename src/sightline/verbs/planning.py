@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sightline.data.dataset import Dataset
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.entry import Entry
 from sightline.models.model import Model
 from sightline.models.plan import Budget, Choice, Facts

@@ -20,7 +20,8 @@ from sightline.data.torch_data import TorchData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
 from sightline.models.arguments import OLD_NAMES, parameters, require_arguments, with_image_size, with_settings
-from sightline.models.catalog import NO_WEIGHTS, create_model, find, installed_start, is_known
+from sightline.models.catalog import find, is_known
+from sightline.models.creation import NO_WEIGHTS, create_model, installed_start
 from sightline.models.model import Model, as_model
 from sightline.runtime.devices import require_device
 from sightline.runtime.values import require_whole

@@ -28,8 +28,8 @@ from sightline.data.transforms import randaugment as module
 from sightline.data.transforms.levels import equalized, posterized, sharpened, solarized, stretched
 from sightline.data.transforms.randaugment import OPERATIONS
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
 from sightline.models.classification.classifier import stacked_targets
+from sightline.models.creation import create_model
 from sightline.report.drawing import draw
 from sightline.structures import IGNORE, Classes, ClassMap, ClassScores, Instances
 from sightline.training.loader import EpochBatches, make_loader

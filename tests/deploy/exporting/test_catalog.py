@@ -16,7 +16,8 @@ from sightline.deploy.export import export
 from sightline.deploy.exporting.parts import READERS, part_of
 from sightline.deploy.runtimes import open_exported
 from sightline.errors import InputError
-from sightline.models.catalog import create_model, find
+from sightline.models.catalog import find
+from sightline.models.creation import create_model
 from tests.deploy.exporting.models import NAMES, images, lively
 
 pytest.importorskip("onnxscript")

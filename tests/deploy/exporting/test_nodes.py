@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model

@@ -17,7 +17,8 @@ from sightline.deploy.exporting.parts import refusal
 from sightline.deploy.runtimes import open_exported
 from sightline.errors import InputError
 from sightline.models.arguments import parameters
-from sightline.models.catalog import ENTRIES, as_published, create_model, find
+from sightline.models.catalog import ENTRIES, as_published, find
+from sightline.models.creation import create_model
 from sightline.models.entry import Entry
 from sightline.runtime.shapes import shapes_only
 from tests.deploy.exporting.models import NAMES, images, lively

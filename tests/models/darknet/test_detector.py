@@ -13,7 +13,7 @@ from torch import Tensor
 
 import sightline
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.darknet import (
     DarknetClassifier,
     DarknetDetector,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.darknet import (
     DarknetNetwork,
     load_darknet,

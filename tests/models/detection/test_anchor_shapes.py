@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.efficientdet import EfficientDet
 from sightline.models.detection.faster_rcnn import FasterRCNN
 from sightline.models.detection.grid_sliding import GridSettings, GridSliding

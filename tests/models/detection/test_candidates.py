@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.candidates import Candidates, Selection, select
 from sightline.models.detection.detector import Detector
 from sightline.ops.boxes import box_iou

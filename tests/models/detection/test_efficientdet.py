@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model, find
+from sightline.models.catalog import find
+from sightline.models.creation import create_model
 from sightline.models.detection.efficientdet import EfficientDet, EfficientDetSettings, efficientdet
 from sightline.nn.backbones import efficientnet, named
 from sightline.nn.heads.efficientdet import EfficientDetHead

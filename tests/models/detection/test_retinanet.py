@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.parts import best_candidates
 from sightline.models.detection.retinanet import RetinaNet, RetinaNetSettings
 from sightline.ops.boxes import box_iou, decode_boxes, encode_boxes, generalized_box_iou

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sightline.data.scenes import scenes
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.sightline_detector import (
     Assignment,
     DenseSettings,

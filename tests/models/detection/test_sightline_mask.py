@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.catalog import ENTRIES
+from sightline.models.creation import create_model
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
 from sightline.models.detection.sightline_detector import Assignment, DenseSettings
 from sightline.models.detection.sightline_mask import MaskSettings, SightlineMask, mask_terms

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.catalog import ENTRIES
+from sightline.models.creation import create_model
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
 from sightline.models.detection.sightline_detector import Assignment, DenseSettings
 from sightline.models.detection.sightline_pose import PoseSettings, SightlinePose, keypoint_terms

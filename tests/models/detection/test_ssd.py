@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection import ssd, ssdlite
 from sightline.models.published import PUBLISHED, coco_classes
 from sightline.models.saving import load, save

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import ClassMismatch, InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.yolo_9000 import YOLO9000, YOLO9000Settings
 from sightline.models.saving import load, save
 from sightline.ops.suppression import batched_nms

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
 from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.creation import create_model
 from sightline.models.detection.yolo_v1 import Outputs, YOLOv1, YOLOv1Settings, yolo_v1, yolo_v1_mobilenet_v2
 from sightline.models.preprocess import Preprocess
 from sightline.models.weights import load_weights

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.yolo_v2 import COCO_ANCHORS, VOC_ANCHORS, YOLOv2, YOLOv2Settings
 from sightline.models.saving import save
 from sightline.nn.layers import DarknetReorg

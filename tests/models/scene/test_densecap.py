@@ -9,7 +9,7 @@ import torch
 
 import sightline as sl
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.detection.candidates import select
 from sightline.models.preprocess import InputSize
 from sightline.models.scene.densecap import DenseCap, densecap_single

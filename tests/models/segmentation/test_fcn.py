@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.saving import save
 from sightline.models.segmentation.fcn import ConvolutionalVGG, dense_as_convolutions, fcn_vgg16
 from sightline.models.weights import load_weights

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.models.catalog import ENTRIES, create_model
+from sightline.models.catalog import ENTRIES
+from sightline.models.creation import create_model
 from sightline.models.saving import load, save
 from sightline.ops.pixel_losses import PixelLosses
 from sightline.runtime.shapes import shapes_only

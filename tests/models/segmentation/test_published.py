@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.published import class_names
 from sightline.models.saving import load, save
 from sightline.models.segmentation.deeplab_v3 import AtrousPyramid, PooledNorm

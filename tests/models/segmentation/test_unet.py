@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.segmentation.unet import UNetwork, centre, unet, unet_small
 from sightline.models.weights import load_weights
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2

@@ -13,7 +13,7 @@ import sightline as sl
 from sightline.data.transforms import Compose, HorizontalFlip
 from sightline.errors import InputError
 from sightline.evaluation.meshes import at_true_depth, compare_meshes
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.heads.box import Samples
 from sightline.nn.heads.frustum import Frustums
 from sightline.nn.heads.mesh import GraphConv

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.saving import save
 from sightline.nn.backbones.densenet import DenseBlock
 from sightline.nn.backbones.efficientnet import MBConv

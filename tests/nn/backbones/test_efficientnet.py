@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.backbones import efficientnet
 from sightline.nn.backbones.efficientnet import EfficientNet, MBConv, efficientnet_b0, efficientnet_b6
 from sightline.nn.backbones.features import FeatureMaps

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from sightline.data.images import read_image
 from sightline.errors import InputError
 from sightline.models import published as published_module
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sightline.models.published import Published, find_published, is_installed, local_file, packaged_file
 from sightline.nn.backbones.efficientnet_lite import (

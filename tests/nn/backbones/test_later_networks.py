@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.backbones.convnext import convnext_tiny
 from sightline.nn.backbones.densenet import densenet121, densenet161, densenet169, densenet201
 from sightline.nn.backbones.efficientnet_v2 import efficientnet_v2_s

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.backbones.features import FeatureMaps
 from sightline.nn.backbones.mobilenet_v1 import SeparableConv, mobilenet_v1
 from sightline.runtime.shapes import shapes_only

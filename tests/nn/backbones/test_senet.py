@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.backbones.resnet import BasicBlock, Bottleneck, ResNet, resnet18
 from sightline.nn.backbones.resnet_vd import resnet18_vd
 from sightline.nn.backbones.resnext import (

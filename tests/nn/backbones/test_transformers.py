@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.backbone_parts import backbone_parts
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.models.published import find_published
 from sightline.nn.backbones.convnext import ConvNeXt, ConvNeXtBlock
 from sightline.nn.backbones.swin import Swin, SwinBlock, WindowAttention, relative_positions
