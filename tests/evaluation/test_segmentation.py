@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.errors import ClassMismatch, InputError
 from sightline.evaluation import PixelCounts, evaluate, evaluate_segmentation
-from sightline.evaluation.segmentation import boundary_scores, near
+from sightline.evaluation.boundaries import boundary_scores, dilate
 from sightline.structures import IGNORE, Classes, ClassMap
 
 NAMES = ["ground", "tree", "house"]
@@ -93,7 +93,7 @@ def test_what_is_near_in_a_huge_map() -> None:
     """Distances of more than 46,340 pixels, whose squares int32 does not hold."""
     those = np.zeros((3, 60_000), bool)
     those[1, 10] = True
-    assert near(those, 2).nonzero()[1].tolist() == [*range(9, 12), *range(8, 13), *range(9, 12)]
+    assert dilate(those, 2).nonzero()[1].tolist() == [*range(9, 12), *range(8, 13), *range(9, 12)]
 
 
 @pytest.mark.parametrize(("size", "reach"), [((9, 14), 3), ((3, 20), 7), ((20, 3), 40)])
@@ -102,7 +102,7 @@ def test_what_is_near_equals_a_loop(size: tuple[int, int], reach: int) -> None:
     those[1, 1] = True
     places = np.argwhere(those)
     expected = [[(((places - (y, x)) ** 2).sum(1) <= reach**2).any() for x in range(size[1])] for y in range(size[0])]
-    assert np.array_equal(near(those, reach), expected)
+    assert np.array_equal(dilate(those, reach), expected)
 
 
 @pytest.mark.parametrize("band", [0.01, 0.12])

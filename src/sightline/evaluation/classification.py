@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import classification_table, short
+from sightline.evaluation.averages import known, nanmean, ratio
 from sightline.evaluation.intervals import paired_percentiles, percentiles, require_level, resampled_weights, wilson
+from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.structures import Classes, ClassScores
 from sightline.structures.tabular import html_of
 from sightline.words import counted
@@ -184,8 +186,8 @@ class ClassificationResult:
                 hits = np.bincount(self.label, weights=weights * right, minlength=size)
                 support = np.bincount(self.label, weights=weights, minlength=size)
                 n_predicted = np.bincount(self.predicted, weights=weights, minlength=size + 1)[:size]
-                rows["balanced_accuracy"].append(_mean(_ratio(hits, support)))
-                rows["macro_F1"].append(_mean(_ratio(2 * hits, support + n_predicted)))
+                rows["balanced_accuracy"].append(nanmean(ratio(hits, support)))
+                rows["macro_F1"].append(nanmean(ratio(2 * hits, support + n_predicted)))
                 gaps = np.bincount(places, weights=weights * (right - self.confidence), minlength=BINS)
                 rows["ECE"].append(float(np.abs(gaps).sum() / self.images))
                 rows["Brier"].append(float(weights @ self.squared / self.images))
@@ -340,30 +342,27 @@ class ClassificationMeasure:
             InputError: there are no images, or the number of names differs from that of the images.
         """
         images, size = len(self.rows), len(self.classes)
-        if not images:
-            raise InputError("there are no images to evaluate; give at least one with its label")
-        if names is not None and len(names) != images:
-            raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
+        require_images(images, names)
         integers = np.array([row[:3] for row in self.rows], np.int64)
         confidence, squared, log_loss = np.array([row[3:] for row in self.rows], np.float64).T
         label, predicted, rank = integers.T
         table: Counts = np.bincount(label * (size + 1) + predicted, minlength=size * (size + 1)).reshape(size, -1)
         hits, support, n_predicted = np.diagonal(table), table.sum(1), table[:, :-1].sum(0)
         columns = {
-            "precision": _ratio(hits, n_predicted),
-            "recall": _ratio(hits, support),
-            "F1": _ratio(2 * hits, support + n_predicted),
+            "precision": ratio(hits, n_predicted),
+            "recall": ratio(hits, support),
+            "F1": ratio(2 * hits, support + n_predicted),
         }
         per_class: dict[str, dict[str, Any]] = {}
         for k, name in enumerate(self.classes):
-            row = {key: None if np.isnan(column[k]) else float(column[k]) for key, column in columns.items()}
+            row = {key: known(column[k]) for key, column in columns.items()}
             per_class[name] = row | {"support": int(support[k]), "predicted": int(n_predicted[k])}
         gaps = np.bincount(_bin(confidence), weights=(predicted == label) - confidence, minlength=BINS)
         metrics: dict[str, float | None] = {
             "top1": float((rank < 1).mean()),
             "top5": float((rank < 5).mean()),
-            "balanced_accuracy": _mean(columns["recall"]),
-            "macro_F1": _mean(columns["F1"]),
+            "balanced_accuracy": nanmean(columns["recall"]),
+            "macro_F1": nanmean(columns["F1"]),
             "ECE": float(np.abs(gaps).sum() / images),
             "Brier": float(squared.mean()),
             "NLL": float(log_loss.mean()),
@@ -436,10 +435,7 @@ def evaluate_classification(
         InputError: the numbers of targets and predictions differ, there are none, or a label is invalid.
         ClassMismatch: the labels have classes that the predictions' model does not know.
     """
-    if len(targets) != len(predictions):
-        raise InputError(
-            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
-        )
+    require_pairs(targets, predictions)
     measure = ClassificationMeasure(classes, keep=True)
     for target, prediction in zip(targets, predictions, strict=True):
         measure.add(target, prediction)
@@ -449,12 +445,3 @@ def evaluate_classification(
 def _bin(confidence: Floats) -> Counts:
     """The bin (low, high] of each confidence; 0 belongs to the first bin."""
     return np.ceil(np.clip(confidence, 1 / BINS, 1) * BINS - 1).astype(np.int64)
-
-
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Floats:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-
-
-def _mean(values: Floats) -> float:
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else float("nan")

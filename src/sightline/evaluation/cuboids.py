@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import InputError
 from sightline.evaluation import kitti
 from sightline.evaluation._arrays import Bools, Floats, Ints, match_greedy
 from sightline.evaluation._cuboid_rows import CuboidRows, best_of_each, cuboid_rows
 from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.averages import known, nanmean, nanmean_along
 from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.errors import OperatingPoint
 from sightline.evaluation.intervals import percentiles, resampled_weights
+from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.structures import Classes, Instances
 from sightline.structures.tabular import html_of
 from sightline.words import counted
@@ -143,9 +144,8 @@ class CuboidResult:
             return {}
         weights = np.concatenate([*resampled_weights(self.images, _DRAWS)]).astype(np.float64)
         table = _average_precision(self.rows, len(self.classes), self.rows.counted, weights)  # [T, K, draws]
-        with np.errstate(invalid="ignore"):
-            samples = {"AP3D": _nanmean(table.mean(0), 0)}
-            samples |= {name: _nanmean(table[_place(at)], 0) for name, at in SINGLE.items()}
+        samples = {"AP3D": nanmean_along(table.mean(0), 0)}
+        samples |= {name: nanmean_along(table[_place(at)], 0) for name, at in SINGLE.items()}
         return percentiles(samples, level)
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
@@ -238,23 +238,18 @@ def evaluate_cuboids(
         ClassMismatch: the labels have classes that the predictions' model does not know.
     """
     classes = classes if isinstance(classes, Classes) else Classes(classes)
-    if len(targets) != len(predictions):
-        raise InputError(
-            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
-        )
-    if names is not None and len(names) != len(targets):
-        raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
-    if not targets:
-        raise InputError("there are no images to evaluate; give at least one with its labels")
+    require_pairs(targets, predictions)
+    require_images(len(targets), names)
     rows, predictions, notes = cuboid_rows(targets, predictions, classes)
     table = _average_precision(rows, len(classes), rows.counted)[..., 0]
-    metrics: dict[str, float | None] = {"AP3D": _mean(table.mean(0))}
-    metrics |= {name: _mean(table[_place(at)]) for name, at in SINGLE.items()}
+    metrics: dict[str, float | None] = {"AP3D": known(nanmean(table.mean(0)))}
+    metrics |= {name: known(nanmean(table[_place(at)])) for name, at in SINGLE.items()}
     for name, (low, high) in DISTANCES.items():
         depth, far = rows.object_cuboids[:, 2], rows.detection_cuboids[:, 2]
         inside = rows.counted & (depth >= low) & (depth <= high)
         outside = (far < low) | (far > high)
-        metrics[f"AP3D_{name}"] = _mean(_average_precision(rows, len(classes), inside, outside=outside)[..., 0].mean(0))
+        average = _average_precision(rows, len(classes), inside, outside=outside)[..., 0]
+        metrics[f"AP3D_{name}"] = known(nanmean(average.mean(0)))
     metrics |= _errors(rows)
     protocols = dict.fromkeys(metrics, PROTOCOL) | dict.fromkeys(LOWER_IS_BETTER, "errors")
     per_class = _per_class(table, rows, classes)
@@ -394,8 +389,7 @@ def _per_class(table: Floats, rows: CuboidRows, classes: Classes) -> dict[str, d
     found = np.bincount(rows.detections.label, minlength=len(classes)).tolist()
     columns = {"AP3D": table.mean(0)} | {name: table[_place(at)] for name, at in SINGLE.items()}
     return {
-        name: {key: None if np.isnan(values[k]) else float(values[k]) for key, values in columns.items()}
-        | {"objects": there[k], "detections": found[k]}
+        name: {key: known(values[k]) for key, values in columns.items()} | {"objects": there[k], "detections": found[k]}
         for k, name in enumerate(classes)
     }
 
@@ -414,13 +408,3 @@ def _reasons(metrics: dict[str, float | None], per_class: dict[str, dict[str, An
             if value is None:
                 reasons[f"{own}/{key}"] = f"no object of {own!r} with a cuboid counts in these labels"
     return reasons
-
-
-def _mean(values: Floats) -> float | None:
-    return None if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def _nanmean(values: Floats, axis: int) -> Floats:
-    there = ~np.isnan(values)
-    mean: Floats = np.where(there, values, 0).sum(axis) / there.sum(axis)
-    return mean

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 from sightline.evaluation._arrays import Rows, detection_rows, object_rows
 from sightline.evaluation._table import detection_table, short
+from sightline.evaluation.averages import known, nanmean
 from sightline.evaluation.coco import (
     COCO_METRICS,
     KEYPOINT_METRICS,
@@ -29,6 +30,7 @@ from sightline.evaluation.coco import (
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, in_words, operating_point
 from sightline.evaluation.intervals import require_level
 from sightline.evaluation.packed import PackedInstances
+from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.evaluation.shapes import OTHER_SIGMA, keypoints_of, masks_of
 from sightline.evaluation.voc import voc_average_precision
 from sightline.structures import Classes, Instances
@@ -286,14 +288,8 @@ def evaluate_detection(
     predictions = (
         predictions.packed if isinstance(predictions, PackedInstances) else PackedInstances(predictions).packed
     )
-    if len(targets) != len(predictions):
-        raise InputError(
-            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
-        )
-    if names is not None and len(names) != len(targets):
-        raise InputError(f"there are {len(names)} names but {len(targets)} images; give one for each image")
-    if not targets:
-        raise InputError("there are no images to evaluate; give at least one with its labels")
+    require_pairs(targets, predictions)
+    require_images(len(targets), names)
     if not len(classes):
         raise InputError("there are no classes to evaluate; give the names of the labels' classes")
     objects = object_rows(targets, classes)
@@ -301,7 +297,7 @@ def evaluate_detection(
 
     coco = coco_numbers(objects, detections, classes, len(targets))
     voc = dict(zip(VOC_METRICS, voc_average_precision(objects, detections, len(classes)), strict=True))
-    metrics = coco.metrics | {name: _mean(values) for name, values in voc.items()}
+    metrics = coco.metrics | {name: known(nanmean(values)) for name, values in voc.items()}
     columns = coco.per_class | voc
     masks, keypoints = masks_of(targets, predictions, objects.area), keypoints_of(targets, predictions)
     for prefix, shapes in (("mask/", masks), ("keypoint/", keypoints)):
@@ -342,10 +338,6 @@ def evaluate_detection(
         targets=kept,
         predictions=PackedInstances(predictions),
     )
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def _per_class(

@@ -36,6 +36,7 @@ from sightline.evaluation.caption_scores import caption_score
 from sightline.evaluation.event_baseline import OVERLAPS as OVERLAPS
 from sightline.evaluation.event_baseline import BlindBaseline
 from sightline.evaluation.intervals import percentiles, resampled_sums
+from sightline.evaluation.pairing import require_pairs
 from sightline.ops.intervals import interval_iou
 from sightline.structures import Classes, Events
 from sightline.structures.tabular import html_of
@@ -293,8 +294,7 @@ def evaluate_events(
     Raises:
         InputError: their numbers differ, or a prediction has no scores.
     """
-    if len(targets) != len(predictions):
-        raise InputError(f"there are {len(targets)} targets but {len(predictions)} predictions; give one per video")
+    require_pairs(targets, predictions, item="video")
     measure = EventMeasure(keep=True)
     for target, prediction in zip(targets, predictions, strict=True):
         measure.add(target, prediction)

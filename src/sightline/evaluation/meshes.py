@@ -36,6 +36,7 @@ from sightline.errors import InputError
 from sightline.evaluation._arrays import Rows, detection_rows, object_rows
 from sightline.evaluation.errors import operating_point
 from sightline.evaluation.intervals import percentiles, resampled_sums
+from sightline.evaluation.pairing import require_images
 from sightline.evaluation.result import PlainResult
 from sightline.evaluation.voc import voc_average_precision
 from sightline.ops.boxes import box_iou
@@ -230,8 +231,7 @@ class MeshMeasure:
         Raises:
             InputError: there are none.
         """
-        if not self._rows:
-            raise InputError("there are no images to evaluate; give at least one with its labels")
+        require_images(len(self._rows))
         objects, detections = (_joined([pair[k] for pair in self._rows]) for k in (0, 1))
         f1 = np.array([(0.0,) * len(DISTANCES) if s is None else s.f1 for s in self._scores]).reshape(
             -1, len(DISTANCES)

@@ -8,11 +8,9 @@ measure for semantic segmentation?" (BMVC 2013). A metric that is not available 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isqrt
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,11 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import segmentation_table, short
+from sightline.evaluation.averages import known, nanmean, nanmean_along, ratio
+from sightline.evaluation.boundaries import boundary_scores
 from sightline.evaluation.intervals import Floats, paired_percentiles, percentiles, resampled_sums
+from sightline.evaluation.packed_maps import PackedMaps
+from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.structures import IGNORE, Classes, ClassMap
 from sightline.structures.tabular import html_of
 
@@ -35,8 +37,6 @@ SEGMENTATION_METRICS = {
 """The metrics with their meanings."""
 HEADLINE = ("mIoU", "pixel_accuracy", "boundary_F")
 """The metrics recorded after each epoch; the first decides which epoch is best."""
-BAND = 0.0075
-"""Maximum distance between matching boundary pixels, as a fraction of the image's diagonal."""
 Counts = NDArray[np.int64]
 
 
@@ -128,16 +128,16 @@ class SegmentationResult:
         columns = _ratios(right, labelled, predicted)
         iou = columns["IoU"]
         samples = {
-            "mIoU": _means(iou),
-            "pixel_accuracy": _ratio(right.sum(1), total),
-            "class_accuracy": _means(columns["accuracy"]),
-            "frequency_weighted_IoU": _ratio((labelled * np.nan_to_num(iou)).sum(1), total),
-            "Dice": _means(columns["Dice"]),
+            "mIoU": nanmean_along(iou, 1),
+            "pixel_accuracy": ratio(right.sum(1), total),
+            "class_accuracy": nanmean_along(columns["accuracy"], 1),
+            "frequency_weighted_IoU": ratio((labelled * np.nan_to_num(iou)).sum(1), total),
+            "Dice": nanmean_along(columns["Dice"], 1),
         }
         if len(self.image_boundary):
             there = ~np.isnan(self.image_boundary)
             sums = resampled_sums(np.stack([np.nan_to_num(self.image_boundary), there], 1))
-            samples["boundary_F"] = _ratio(sums[:, 0], sums[:, 1])
+            samples["boundary_F"] = ratio(sums[:, 0], sums[:, 1])
         return {name: samples[name] for name, value in self.metrics.items() if name in samples and value is not None}
 
     def to_dict(self, details: bool = True) -> dict[str, Any]:
@@ -223,12 +223,12 @@ class PixelCounts:
         table: Counts = np.bincount(flat, minlength=size * (size + 1)).reshape(size, size + 1)
         self.table += table
         iou = _numbers(table)["IoU"]
-        self.image_iou.append(_mean(iou))
+        self.image_iou.append(nanmean(iou))
         self.image_pixels.append(np.stack([np.diagonal(table), table.sum(1), table[:, :-1].sum(0)]))
         self.sources.append(target.source)
         if self.boundaries:
             scores = boundary_scores(labels, np.where(counted, found, IGNORE), size)
-            self.image_boundary.append(_mean(scores))
+            self.image_boundary.append(nanmean(scores))
             there = ~np.isnan(scores)
             self.boundary_sums[there] += scores[there]
             self.boundary_images += there
@@ -272,10 +272,7 @@ class PixelCounts:
             InputError: there are no images, or the number of names differs from that of the images.
         """
         images = len(self.image_iou)
-        if not images:
-            raise InputError("there are no images to evaluate; give at least one with its labels")
-        if names is not None and len(names) != images:
-            raise InputError(f"there are {len(names)} names but {images} images; give one for each image")
+        require_images(images, names)
         table = self.table
         columns = _numbers(table)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -284,17 +281,17 @@ class PixelCounts:
         there = table.sum() > 0
         iou = columns["IoU"]
         values = {
-            "mIoU": _mean(iou),
+            "mIoU": nanmean(iou),
             "pixel_accuracy": float(np.trace(table) / table.sum()) if there else np.nan,
-            "class_accuracy": _mean(columns["accuracy"]),
+            "class_accuracy": nanmean(columns["accuracy"]),
             "frequency_weighted_IoU": float((share * np.nan_to_num(iou)).sum()) if there else np.nan,
-            "Dice": _mean(columns["Dice"]),
-            "boundary_F": _mean(np.array(self.image_boundary)) if self.boundaries else np.nan,
+            "Dice": nanmean(columns["Dice"]),
+            "boundary_F": nanmean(np.array(self.image_boundary)) if self.boundaries else np.nan,
         }
-        metrics = {name: None if np.isnan(value) else float(value) for name, value in values.items()}
+        metrics = {name: known(value) for name, value in values.items()}
         per_class: dict[str, dict[str, Any]] = {}
         for k, name in enumerate(self.classes):
-            row = {key: None if np.isnan(column[k]) else float(column[k]) for key, column in columns.items()}
+            row = {key: known(column[k]) for key, column in columns.items()}
             per_class[name] = row | {"pixels": int(table[k].sum()), "predicted": int(table[:, k].sum())}
         return SegmentationResult(
             metrics=metrics,
@@ -370,118 +367,11 @@ def evaluate_segmentation(
         InputError: the numbers of targets and predictions differ, there are none, or two maps differ in size.
         ClassMismatch: the labels have classes that the predictions' model does not know.
     """
-    if len(targets) != len(predictions):
-        raise InputError(
-            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
-        )
+    require_pairs(targets, predictions)
     counts = PixelCounts(classes, keep=True, boundaries=boundaries)
     for target, prediction in zip(targets, predictions, strict=True):
         counts.add(target, prediction)
     return counts.result(names)
-
-
-def boundary_scores(labels: Counts, found: Counts, classes: int, band: float = BAND) -> NDArray[np.float64]:
-    """Boundary F1 of each class in one image; NaN for a class that has no boundary in either map.
-
-    A pixel is on the boundary of its class if one of its four neighbours belongs to another class; ignored neighbours
-    and the edge of the image make no boundary. Precision is the fraction of predicted boundary pixels that have a
-    labelled one within `band` diagonals (at least one pixel); recall the reverse.
-
-    Args:
-        labels, found: [H, W] ids; `IGNORE` for ignored pixels.
-        classes: number of classes.
-        band: maximum distance, as a fraction of the image's diagonal.
-    """
-    reach = max(1, int(np.ceil(band * np.hypot(*labels.shape))))
-    scores = np.full(classes, np.nan)
-    edges = [edges_of(values) for values in (labels, found)]
-    for k in range(classes):
-        labelled, predicted = edges[0] & (labels == k), edges[1] & (found == k)
-        counts = int(labelled.sum()), int(predicted.sum())
-        if not any(counts):
-            continue
-        scores[k] = 0.0
-        if all(counts):
-            precision, recall = _met(predicted, labelled, reach), _met(labelled, predicted, reach)
-            scores[k] = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    return scores
-
-
-def edges_of(labels: Counts) -> NDArray[np.bool_]:
-    """Pixels of a map [H, W] with a neighbour (of four) of another class; neither may be ignored."""
-    edges = np.zeros(labels.shape, bool)
-    down = (labels[1:] != labels[:-1]) & (labels[1:] != IGNORE) & (labels[:-1] != IGNORE)
-    right = (labels[:, 1:] != labels[:, :-1]) & (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
-    edges[1:] |= down
-    edges[:-1] |= down
-    edges[:, 1:] |= right
-    edges[:, :-1] |= right
-    return edges
-
-
-def near(those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """Pixels of [H, W] that have one of `those` within `reach` pixels (Euclidean)."""
-    found, along, height = np.zeros_like(those), _along(those, reach), len(those)
-    for step in range(-min(reach, height - 1), min(reach, height - 1) + 1):
-        low, high = max(0, -step), height - max(0, step)
-        found[low:high] |= along[low + step : high + step] <= isqrt(reach**2 - step**2)
-    return found
-
-
-def _met(these: NDArray[np.bool_], those: NDArray[np.bool_], reach: int) -> float:
-    """Fraction of the pixels of one map that have a pixel of the other within `reach`."""
-    return float(_within(np.nonzero(these), those, reach).mean())
-
-
-def _within(places: tuple[Any, ...], those: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    along, height = _along(those, reach), len(those)
-    rows, across = places
-    met = np.zeros(len(rows), bool)
-    for step in range(-reach, reach + 1):
-        other = rows + step
-        inside = (other >= 0) & (other < height)
-        met[inside] |= along[other[inside], across[inside]] <= isqrt(reach**2 - step**2)
-    return met
-
-
-def _along(those: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
-    """Distance of each pixel [H, W] from the nearest of `those` in its row; reach + 1 if it is larger than `reach`."""
-    height, width = those.shape
-    columns = np.arange(width, dtype=np.int32)
-    far = np.int32(height + width + reach)
-    before = np.maximum.accumulate(np.where(those, columns, -far), axis=1)
-    after = np.minimum.accumulate(np.where(those, columns, 2 * far)[:, ::-1], axis=1)[:, ::-1]
-    return np.minimum(np.minimum(columns - before, after - columns), np.int32(reach + 1))
-
-
-class PackedMaps(Sequence[ClassMap]):
-    """A sequence of `ClassMap`s without probabilities; stored compressed, and decoded when an item is accessed."""
-
-    def __init__(self) -> None:
-        self._packed: list[tuple[bytes, str, tuple[int, int], Classes | None, str | None]] = []
-
-    def append(self, item: ClassMap) -> None:
-        labels = item.labels.cpu().numpy()
-        small = labels.astype(np.int8 if labels.size == 0 or labels.max() < 128 else np.int32)
-        data = zlib.compress(small.tobytes(), 1)
-        self._packed.append((data, small.dtype.char, item.image_size, item.classes, item.source))
-
-    def join(self, other: PackedMaps) -> None:
-        self._packed += other._packed
-
-    def __len__(self) -> int:
-        return len(self._packed)
-
-    @overload
-    def __getitem__(self, i: int) -> ClassMap: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[ClassMap]: ...
-    def __getitem__(self, i: int | slice) -> ClassMap | list[ClassMap]:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        data, kind, size, classes, source = self._packed[i]
-        labels = np.frombuffer(zlib.decompress(data), kind).reshape(size).astype(np.int64)
-        return ClassMap(torch.from_numpy(labels), classes, source=source)
 
 
 def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
@@ -492,23 +382,8 @@ def _numbers(table: Counts) -> dict[str, NDArray[np.float64]]:
 def _ratios(right: NDArray[Any], labelled: NDArray[Any], predicted: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     """The same from numbers of correct, labelled and predicted pixels [..., K]."""
     return {
-        "IoU": _ratio(right, labelled + predicted - right),
-        "Dice": _ratio(2 * right, labelled + predicted),
-        "accuracy": _ratio(right, labelled),
-        "precision": _ratio(right, predicted),
+        "IoU": ratio(right, labelled + predicted - right),
+        "Dice": ratio(2 * right, labelled + predicted),
+        "accuracy": ratio(right, labelled),
+        "precision": ratio(right, predicted),
     }
-
-
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if len(there) else float("nan")
-
-
-def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[draws, K] → [draws]: `_mean` of each row."""
-    there = ~np.isnan(values)
-    return _ratio(np.nan_to_num(values).sum(1), there.sum(1))

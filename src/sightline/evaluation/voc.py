@@ -15,6 +15,7 @@ import numpy as np
 
 from sightline.errors import InputError
 from sightline.evaluation._arrays import Floats, Rows, best_pair, detection_rows, object_rows, overlapping_pairs
+from sightline.evaluation.pairing import require_pairs
 from sightline.structures import Classes, Instances
 
 
@@ -59,10 +60,7 @@ def evaluate_voc(
         InputError: the numbers of targets and predictions differ, or a value is invalid.
         ClassMismatch: the classes differ.
     """
-    if len(targets) != len(predictions):
-        raise InputError(
-            f"there are {len(targets)} targets but {len(predictions)} predictions; give one for each image"
-        )
+    require_pairs(targets, predictions)
     if year not in (2007, 2010):
         raise InputError(f"year is {year}, but the VOC protocols are 2007 (11-point) and 2010 (all-point)")
     classes = classes if isinstance(classes, Classes) else Classes(classes)

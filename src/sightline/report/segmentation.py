@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.evaluation.segmentation import BAND, SEGMENTATION_METRICS, edges_of, near
+from sightline.evaluation.boundaries import band_radius, boundary_pixels, dilate
+from sightline.evaluation.segmentation import SEGMENTATION_METRICS
 from sightline.report import plots, sections
 from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
@@ -127,5 +128,4 @@ def caption(result: Any, position: int) -> str:
 def _wrong(target: ClassMap, prediction: ClassMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     labels, found = target.labels.cpu().numpy(), prediction.labels.cpu().numpy()
     counted = labels != IGNORE
-    reach = max(1, int(np.ceil(BAND * np.hypot(*labels.shape))))
-    return counted & (labels != found), near(edges_of(labels), reach), counted
+    return counted & (labels != found), dilate(boundary_pixels(labels), band_radius(labels.shape)), counted
