@@ -37,30 +37,30 @@ def ablate(
         list[str] | None,
         typer.Option(
             "--switch",
-            help="What to change: a setting of the recipe with values (lr=1e-3,3e-3), an argument of the model "
-            "(arg:image_size=320,480), an augmentation ({augmentations}), or a setting to turn off if the base has it "
-            "and on otherwise: ema, mirror, warmup, clip, ….",
+            metavar="CHANGE",
+            help="What to change; can be repeated. A setting of the recipe with values (lr=1e-3,3e-3), an argument of "
+            "the model (arg:image_size=320,480), an augmentation ({augmentations}), or a setting that is turned off if "
+            "the base uses it and on otherwise, such as ema, mirror, warmup or clip.",
         ),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget of each run.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images of each run.")] = None,
-    seeds: Annotated[int, typer.Option(help="How many runs each variant gets, with different seeds.")] = 3,
+    minutes: Annotated[float | None, typer.Option(help="Time budget of each run in minutes.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs of each run.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of runs per variant, each with another seed.")] = 3,
     model: ModelName = None,
     weights: StartWeights = None,
     recipe: RecipeFile = None,
     set_: Settings = None,
     arg: ModelArguments = None,
     metric: Annotated[
-        str | None, typer.Option(help="The metric to compare; by default that by which the best epoch is chosen.")
+        str | None, typer.Option(help="The metric to compare; by default the one that selects the best epoch.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split to compare on; by default the test split, else val.")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="The split to compare on; by default test, otherwise val.")] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for all runs and tables; the same command continues it.")
+        Path,
+        typer.Option("--out", "-o", help="The folder for all runs and tables; repeating the command continues it."),
     ] = Path("ablation"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs and the time they take; train none.")
+        bool, typer.Option("--dry-run", help="List the runs and how long they will take, without training.")
     ] = False,
     train: TrainSplit = None,
     val: ValSplit = None,
@@ -73,9 +73,9 @@ def ablate(
 ) -> None:
     """Compare settings alone and in pairs, over several seeds.
 
-    The other options set the base, which all variants change. Every run has the same data and budget. A table and a
-    plot compare each variant with the base and show which differences are real. Runs that are finished are not
-    repeated, and a stopped one is resumed.
+    The other options define the base, from which each variant differs. Every run has the same data and budget. A table
+    and a plot compare each variant with the base and show which differences are significant. Finished runs are not
+    repeated, and an interrupted run is resumed.
     """
     from sightline import api
     from sightline.training.recipe import Recipe

@@ -17,7 +17,7 @@ from sightline.errors import InputError
 @app.command(cls=NamingHelp)
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A model to describe; without it, all are listed.")
+        str | None, typer.Argument(metavar="NAME", help="The model to describe; by default all models are listed.")
     ] = None,
     task: Annotated[
         str | None,
@@ -29,17 +29,18 @@ def models(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(help="Levels of modules in the table of layers, 1 or more; by default for at most 40 rows."),
+        typer.Option(help="Depth of the table of layers, at least 1; by default the depth that gives at most 40 rows."),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the image for that table, in pixels; by default as the model sees it.")
+        int | None,
+        typer.Option(help="Side of the input image for the table of layers, in pixels; by default the model's own."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models, or describe one.
 
-    The description holds the paper, arguments, settings, published weights, and a table of the layers with their
-    output shapes, parameters and FLOPs.
+    The description lists the paper, arguments, settings, published weights, and the layers with their output shapes,
+    parameters and FLOPs.
     """
     from sightline.models.catalog import models as catalog
     from sightline.models.describe import describe
@@ -67,13 +68,14 @@ def models(
 @app.command()
 def doctor(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="An exported model (.onnx) to examine instead.")
+        Path | None, typer.Argument(metavar="FILE", help="An exported model (.onnx) to examine instead.")
     ] = None,
 ) -> None:
     """Print what this machine has and what is missing.
 
-    Versions, devices, threads, write access, and packages that an extra would need. Of an exported model: what it
-    takes and gives, its classes and threshold, and its certificate, and whether it has changed since it was written.
+    Prints versions, devices, threads, write access, and the packages that are missing for each extra. For an exported
+    model, prints its inputs and outputs, classes, threshold and certificate, and whether the file has changed since it
+    was written.
     """
     from sightline.doctor import doctor as run
 
@@ -89,12 +91,12 @@ def doctor(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for all files.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for all results.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 4.2,
 ) -> None:
     """Run the whole workflow on rendered scenes, in five minutes.
 
-    Data, check, training, evaluation, pictures, report.
+    The steps are: data, check, training, evaluation, pictures and report.
     """
     from sightline.demo import demo as run
 

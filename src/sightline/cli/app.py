@@ -110,7 +110,7 @@ app = typer.Typer(
 Data = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A folder of images and labels, a label file or an archive; the format is recognised."
+        metavar="DATA", help="A folder of images and labels, a label file or an archive; the format is detected."
     ),
 ]
 KnownData = Annotated[
@@ -118,34 +118,36 @@ KnownData = Annotated[
     typer.Argument(metavar="DATA", help="Images and labels; by default the data that the model was trained on."),
 ]
 TrainSplit = Annotated[
-    str | None, typer.Option(help="The training split, if it is not found: a folder, a label file or a list of images.")
+    str | None,
+    typer.Option(help="The training split, if it is not detected: a folder, a label file or a list of images."),
 ]
-ValSplit = Annotated[str | None, typer.Option(help="The validation split, if it is not found.")]
-TestSplit = Annotated[str | None, typer.Option(help="The test split, if it is not found.")]
+ValSplit = Annotated[str | None, typer.Option(help="The validation split, if it is not detected.")]
+TestSplit = Annotated[str | None, typer.Option(help="The test split, if it is not detected.")]
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="The format of DATA, if the folder holds several, such as coco or yolo.", show_default=False
+        "--format", help="The format of DATA, such as coco or yolo, if it contains several.", show_default=False
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved or exported model.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a run, or a saved or exported model.")]
 Runtime = Annotated[
     str | None,
-    typer.Option(help="What runs an exported model: onnxruntime (the default) or openvino."),
+    typer.Option(help="The runtime for an exported model: onnxruntime (the default) or openvino."),
 ]
 ClassNames = Annotated[
     list[str] | None,
     typer.Option(
         "--classes",
         metavar="OLD=NEW,…",
-        help="Rename, merge or drop classes: apple=fruit,pear=fruit,junk=. Names without = keep only those classes.",
+        help="Rename, merge or drop classes: apple=fruit,pear=fruit,junk= drops junk. Names without = keep only those "
+        "classes.",
     ),
 ]
 ModelName = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A name from `sightline models`. By default {default_models}, by the kind of labels.",
+        help="A name from `sightline models`. By default {default_models}, depending on the labels.",
         show_default=False,
     ),
 ]
@@ -153,34 +155,42 @@ StartWeights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Initial weights: imagenet, coco, a file or a run's folder, or none for random ones; by default "
-        "imagenet if those of the backbone are installed, otherwise none.",
+        help="Initial weights: imagenet, coco, a file, the folder of a run, or none (random). By default imagenet if "
+        "the backbone's weights are installed, otherwise none.",
     ),
 ]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="A recipe.yaml with settings; options override it.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="A recipe.yaml with settings; other options override it.")
+]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Another setting of the recipe: name=value, such as ema=none.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any other setting of the recipe, such as ema=none; can be repeated."
+    ),
 ]
 ModelArguments = Annotated[
     list[str] | None,
     typer.Option(
         "--arg",
-        help="An argument of the model: name=value, settings.name=value; `sightline models NAME` lists them. "
-        "What is not given, training may choose by the data and the time; it prints each choice with its reason.",
+        metavar="NAME=VALUE",
+        help="An argument of the model, such as image_size=320 or settings.nms_iou=0.5; can be repeated. "
+        "`sightline models MODEL` lists them. Training chooses some of the others from the dataset and the time "
+        "budget, and prints each choice with its reason.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 FullScale = Annotated[
     int | None,
     typer.Option(
-        help="For images of more than 8 bits: the pixel value of white, such as 4095; by default it is estimated."
+        help="For images with more than 8 bits per sample: the value of white, such as 4095; by default it is "
+        "estimated."
     ),
 ]
 Processes = Annotated[
     int | None,
-    typer.Option(help="Start this many processes on this machine, which share the work, such as one per GPU."),
+    typer.Option(help="Number of processes to start on this machine, such as one per GPU; they share the work."),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best available.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; by default the best one available.")]
 
 
 def _version(asked: bool) -> None:

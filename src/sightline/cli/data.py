@@ -32,18 +32,18 @@ def check(
     ] = None,
     fix: Annotated[
         str | None,
-        typer.Option(help="Write a repaired copy: clip cuts boxes to their image, drop removes broken objects."),
+        typer.Option(help="Write a repaired copy: clip (clip boxes to the image) or drop (remove broken objects)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the repaired copy; by default DATA-fixed.")] = None,
     turned: Annotated[
         str | None,
         typer.Option(
-            help="With --fix: whether labels of images with an EXIF rotation were drawn on the upright or on the "
-            "stored image."
+            help="With --fix: how images with an EXIF rotation were displayed when they were labelled, upright or as "
+            "stored."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Read labels and image headers only, no pixels.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Read only labels and image headers, not pixels.")] = False,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -54,7 +54,7 @@ def check(
 ) -> None:
     """Find what would break or bias a training run.
 
-    Exit code 0: training can start; 1: it cannot.
+    The exit code is 0 if training can start, and 1 if it cannot.
     """
     from sightline import api
     from sightline.data.check import fix as repair
@@ -90,9 +90,9 @@ def convert(
     symlink: Annotated[bool, typer.Option("--symlink", help="Link to the images instead of copying them.")] = False,
     split: Annotated[
         str | None,
-        typer.Option(help="Divide data without splits into training, validation and test images, such as 80/10/10."),
+        typer.Option(help="Split data without splits into training, validation and test images, such as 80/10/10."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of --split; the same seed gives the same division.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of --split; the same seed gives the same split.")] = 0,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -120,13 +120,14 @@ def look(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("contact_sheet.png"),
     augmentation: Annotated[
-        str, typer.Option(help="The augmentation to draw: {augmentations}, with any of {policies} added by +.")
+        str, typer.Option(help="The augmentation to draw: {augmentations}; any of {policies} can be added with +.")
     ] = "none",
-    n: Annotated[int, typer.Option("-n", help="How many images.")] = 16,
+    n: Annotated[int, typer.Option("-n", help="Number of images.")] = 16,
     split: Annotated[
-        str | None, typer.Option(help="Draw only this split; by default train with --augmentation, else all.")
+        str | None,
+        typer.Option(help="Draw only this split; by default train if --augmentation is given, otherwise all."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of the augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of images and for the augmentation.")] = 0,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -146,10 +147,10 @@ def look(
 @app.command()
 def anchors(
     data: Data,
-    k: Annotated[int, typer.Option("-k", help="How many anchors.")] = 5,
+    k: Annotated[int, typer.Option("-k", help="Number of anchors.")] = 5,
     image_size: Annotated[int, typer.Option(help="Side of the model's square input, in pixels.")] = 416,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write.")] = Path("anchors.png"),
-    split: Annotated[str | None, typer.Option(help="Use only this split; by default train, else all.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The plot to write.")] = Path("anchors.png"),
+    split: Annotated[str | None, typer.Option(help="Use only this split; by default train, otherwise all.")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     train: TrainSplit = None,
     val: ValSplit = None,
@@ -159,7 +160,7 @@ def anchors(
 ) -> None:
     """Cluster the sizes of the boxes into anchors.
 
-    The distance is that of YOLO v2, 1 - IoU. A picture shows the sizes and the anchors.
+    Uses k-means with the distance of YOLO v2, 1 - IoU. A plot shows the sizes and the anchors.
     """
     from sightline import api
 
@@ -180,9 +181,7 @@ def scenes(
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same pixels.")] = 0,
     kind: Annotated[
         str,
-        typer.Option(
-            help="What the labels are about: instances, captions, relations, cuboids, meshes or events (videos)."
-        ),
+        typer.Option(help="The kind of labels: instances, captions, relations, cuboids, meshes or events (in videos)."),
     ] = "instances",
     objects: Annotated[tuple[int, int], typer.Option(metavar="LEAST MOST", help="Number of objects per scene.")] = (
         2,
@@ -190,9 +189,9 @@ def scenes(
     ),
     quiet: Quiet = False,
 ) -> None:
-    """Render scenes with exact labels, to try things out.
+    """Render synthetic scenes with exact labels, to try things out.
 
-    Writes a folder in COCO format: spheres, boxes, cylinders, cones and rings in a room.
+    The scenes show spheres, boxes, cylinders, cones and rings in a room. The folder has COCO format.
     """
     from sightline.data.scenes import write_scenes
 

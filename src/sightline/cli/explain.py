@@ -29,14 +29,14 @@ from sightline.errors import InputError
 def explain(
     model: Model,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, or patterns such as 'photos/*.jpg'.")
+        list[str], typer.Argument(metavar="IMAGES", help="Images, folders, or patterns such as 'photos/*.jpg'.")
     ],
     method: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME,…",
-            help="{methods}; several separated by commas. By default "
-            "layer_cam for detectors, grad_cam for other models.",
+            help="{methods}; several separated by commas. By default layer_cam for detectors and grad_cam for other "
+            "models.",
         ),
     ] = None,
     target: Annotated[
@@ -44,8 +44,9 @@ def explain(
         typer.Option(
             "--for",
             metavar="TARGET",
-            help="What is explained: a class (dog), one detection (box:0, box:0:delta, mask:0, keypoint:0:left_eye), a "
-            "class of a class map (class:road), a proposal (proposal:0). By default the best class or object.",
+            help="What to explain: a class (dog), one detection (box:0, box:0:delta, mask:0, keypoint:0:left_eye), a "
+            "class of a class map (class:road) or a proposal (proposal:0). By default the class or object with the "
+            "highest score.",
         ),
     ] = None,
     layer: Annotated[
@@ -56,22 +57,21 @@ def explain(
         typer.Option(
             "--out",
             "-o",
-            help="A new folder; by default explanations/explain1, explain2, …, and with --missed RUN/missed.",
+            help="A new folder; by default explanations/explain1, explain2, …, or RUN/missed with --missed.",
         ),
     ] = None,
     missed: Annotated[
         bool,
         typer.Option(
             "--missed",
-            help="Instead of images give labelled data: say of each object that a detector does not find what stopped "
-            "it.",
+            help="For each object that a detector misses, find the step that lost it. IMAGES is a labelled dataset.",
         ),
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="With --missed: minimum score of a detection; by default as for predict.")
+        float | None, typer.Option(help="With --missed: minimum score of a detection; the default is that of predict.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="Masks, changed copies or steps of the methods that make them.")
+        int | None, typer.Option(help="Number of masks, perturbed copies or steps, for the methods that use them.")
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="What replaces removed pixels: zero, mean or blur; by default zero.")
@@ -80,15 +80,15 @@ def explain(
         bool,
         typer.Option(
             "--score",
-            help="Instead of drawing, measure how faithful the methods are: IMAGES are labelled DATA, as for evaluate.",
+            help="Measure how faithful the methods are, instead of drawing. IMAGES is a labelled dataset.",
         ),
     ] = False,
-    cases: Annotated[int, typer.Option(help="With --score: explanations per method.")] = 20,
+    cases: Annotated[int, typer.Option(help="With --score: number of explanations per method.")] = 20,
     split: Annotated[
-        str | None, typer.Option(help="With --score or --missed: the split; by default test, else val.")
+        str | None, typer.Option(help="With --score or --missed: the split; by default test, otherwise val.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random choices.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Changed copies per batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Perturbed copies per batch.")] = 16,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -101,7 +101,7 @@ def explain(
     """Draw which parts of images a model's answer depends on.
 
     Writes one picture per image, with the heat maps of all methods side by side, and explanations.json. With --missed,
-    writes missed.html and a picture per cause, and missed.json.
+    writes missed.html, missed.json and one picture per cause.
     """
     from sightline import api
     from sightline.training.run import new_folder, removed_if_empty

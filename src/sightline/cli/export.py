@@ -14,54 +14,60 @@ from sightline.cli.inputs import parse_classes, say
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run's folder, or a saved model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a run, or a saved model.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, ending in .onnx.")],
     precision: Annotated[
-        str, typer.Option(help="fp32; fp16 (half the size); or int8 (a quarter, usually faster on a CPU).")
+        str, typer.Option(help="fp32, fp16 (half the size) or int8 (a quarter of the size, usually faster on CPUs).")
     ] = "fp32",
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Labelled images: the file is scored on their val split, else test, and keeps the figures as its "
-            "certificate. For fp16 and int8 by default the data that the model was trained on."
+            help="Labelled images: the file is evaluated on their val split, otherwise test, and the metrics are "
+            "stored "
+            "in it as its certificate. For fp16 and int8 by default the data that the model was trained on."
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Another split to score on.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split to evaluate on; by default val, otherwise test.")] = None,
     calibration: Annotated[
-        int, typer.Option(help="Images, of the train split if there is one, that int8 is calibrated on.")
+        int, typer.Option(help="Number of images for the calibration of int8, from the train split if there is one.")
     ] = 100,
     max_drop: Annotated[
         float,
         typer.Option(
-            help="The largest drop of the task's metric, such as AP, that is allowed. Layers of an int8 file return "
-            "to float, the most sensitive first, until it is kept."
+            help="Maximum drop of the task's metric, such as AP. Layers of an int8 file are set back to float, the "
+            "most "
+            "sensitive first, until the drop is within it."
         ),
     ] = 0.01,
     or_float: Annotated[
-        bool, typer.Option("--or-float", help="Write the fp32 file if the drop cannot be kept, instead of none.")
+        bool,
+        typer.Option(
+            "--or-float", help="Write the fp32 file if the drop is larger than --max-drop, instead of no file."
+        ),
     ] = False,
     pixels: Annotated[
-        str, typer.Option(help="What the file takes: uint8, or float32 from 0 to 1, which keeps 16-bit images precise.")
+        str, typer.Option(help="The input: uint8, or float32 in [0, 1], which keeps the precision of 16-bit images.")
     ] = "uint8",
     scores: Annotated[
-        bool, typer.Option("--scores", help="For segmentation models: also give the probabilities of all classes.")
+        bool, typer.Option("--scores", help="For segmentation: also output the probabilities of all classes.")
     ] = False,
     masks: Annotated[
-        str, typer.Option(help="For models with masks: small masks on grids over the boxes, or pasted into the image.")
+        str,
+        typer.Option(help="For models with masks: small (a grid over each box) or pasted (of the size of the image)."),
     ] = "small",
     no_check: Annotated[
-        bool, typer.Option("--no-check", help="Do not compare the file's results with the model's.")
+        bool, typer.Option("--no-check", help="Do not compare the results of the file with those of the model.")
     ] = False,
     classes: ClassNames = None,
     format: Format = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch while scoring.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images per batch in the evaluation.")] = 8,
     quiet: Quiet = False,
 ) -> None:
     """Export a model to an ONNX file.
 
-    The file contains everything: images of any size in, boxes, scores and classes in pixels of the image out. It runs
-    in ONNX Runtime and OpenVINO without Sightline; predict and evaluate take it like any model. With labelled images
-    the file gets a certificate of what it scored on them, which `sightline doctor FILE` prints.
+    The file contains preprocessing and decoding: it takes images of any size, and returns boxes in pixels of the image,
+    scores and classes. It runs in ONNX Runtime and OpenVINO without Sightline; predict and evaluate accept it like any
+    model. With labelled images, the file gets a certificate with its metrics, which `sightline doctor FILE` prints.
     """
     from sightline import api
 

@@ -19,30 +19,36 @@ def inside(
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="For activations an image; else images and labels, by default those that the model was trained on.",
+            help="For activations: an image. Otherwise images and labels; by default the data that the model was "
+            "trained on.",
         ),
     ] = None,
     what: Annotated[
-        str, typer.Option(help="activations, filters (of the first layer), patches (of a channel) or latent (space).")
+        str,
+        typer.Option(
+            help="activations, filters (of the first layer), patches (that activate a channel most) or latent (space)."
+        ),
     ] = "activations",
     layer: Annotated[
         str | None,
-        typer.Option(help="The path of a layer, such as backbone.body.layer2; by default that of explanations."),
+        typer.Option(help="The name of a layer, such as backbone.body.layer2; by default the one that explain uses."),
     ] = None,
     channels: Annotated[
-        str | None, typer.Option(help="Channels to draw: numbers separated by commas; by default the most active.")
+        str | None, typer.Option(help="Channels to draw: numbers separated by commas; by default the most active ones.")
     ] = None,
-    which: Annotated[int, typer.Option("--map", help="Which map, from 0, if the layer returns several.")] = 0,
+    which: Annotated[int, typer.Option("--map", help="Index of the map, from 0, if the layer returns several.")] = 0,
     method: Annotated[str, typer.Option(help="For latent: pca or tsne.")] = "pca",
-    split: Annotated[str | None, typer.Option(help="For patches and latent: a split; by default all images.")] = None,
-    limit: Annotated[int, typer.Option(help="For patches and latent: maximum number of images, and objects.")] = 1000,
+    split: Annotated[str | None, typer.Option(help="For patches and latent: the split; by default all images.")] = None,
+    limit: Annotated[
+        int, typer.Option(help="For patches and latent: maximum number of images, and of objects.")
+    ] = 1000,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", help="A new folder for the pictures; by default inside/activations1, inside/activations2, …"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice of images and for t-SNE.")] = 0,
     format: Format = None,
     full_scale: FullScale = None,
     classes: ClassNames = None,
@@ -51,8 +57,8 @@ def inside(
 ) -> None:
     """Look inside a model: activations, filters, latent space.
 
-    Activations of a layer are drawn as a wall of maps. Patches are the parts of images that activate a channel most.
-    The latent space is drawn as a picture, and as a page on which one can hover, zoom and filter by class.
+    Activations of a layer are drawn as a grid of maps. Patches are the image regions that activate a channel most. The
+    latent space is drawn as a picture and as an interactive page (hover, zoom, filter by class).
     """
     from sightline import api
 

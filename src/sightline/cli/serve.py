@@ -18,26 +18,28 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODELS…", help="Runs' folders, saved or exported models; NAME=FILE gives one another name."
+            metavar="MODELS", help="Folders of runs, saved or exported models; NAME=FILE sets a model's name."
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="The address to listen at; 0.0.0.0 for all of this machine's.")
+        str, typer.Option(help="The address to listen on; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 for any free one.")] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(help=f"The key that clients must send in the header X-API-Key; better given by {KEY}."),
     ] = None,
-    max_batch: Annotated[int, typer.Option(help="Most images per batch.")] = 8,
+    max_batch: Annotated[int, typer.Option(help="Maximum number of images per batch.")] = 8,
     max_wait_ms: Annotated[
-        float, typer.Option(help="Milliseconds that a batch waits for images that are being decoded.")
+        float, typer.Option(help="Maximum time in milliseconds that a batch waits for images being decoded.")
     ] = 5.0,
-    max_queue: Annotated[int, typer.Option(help="Most images per model that wait; further ones get status 503.")] = 64,
-    max_pixels: Annotated[int, typer.Option(help="Most pixels of an image.")] = 50_000_000,
-    max_body_mb: Annotated[float, typer.Option(help="Largest body of a request, in megabytes.")] = 32.0,
+    max_queue: Annotated[
+        int, typer.Option(help="Maximum number of waiting images per model; more get status 503.")
+    ] = 64,
+    max_pixels: Annotated[int, typer.Option(help="Maximum number of pixels of an image.")] = 50_000_000,
+    max_body_mb: Annotated[float, typer.Option(help="Maximum size of a request's body in megabytes.")] = 32.0,
     timeout: Annotated[
-        float, typer.Option(help="Seconds in which a request must arrive, and in which it is then answered.")
+        float, typer.Option(help="Maximum time in seconds for a request to arrive, and then for its answer.")
     ] = 30.0,
     device: Device = None,
     runtime: Runtime = None,
@@ -46,9 +48,9 @@ def serve(
     """Serve models over HTTP, with a page to try them on.
 
     /predict and /explain take an image as the body of a request or as a file in a form; /models, /health, /metrics and
-    /openapi.json describe the server. Images of several requests are predicted together. SIGHUP, or POST
-    /models/NAME/reload, loads a model again without losing requests; Ctrl-C or SIGTERM answers what has arrived, and
-    ends the server.
+    /openapi.json describe the server. Images of concurrent requests are predicted in one batch. SIGHUP, or POST
+    /models/NAME/reload, reloads a model without losing requests. Ctrl-C or SIGTERM stops the server after the requests
+    that have arrived are answered.
     """
     import os
 

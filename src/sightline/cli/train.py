@@ -41,49 +41,69 @@ def train(
     weights: StartWeights = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the training images; without --minutes, by default as many as the data needs."),
+        typer.Option(help="Number of epochs; by default chosen from the dataset, unless --minutes is given."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget; the schedule is adapted to it.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time budget in minutes; the learning rate schedule is fitted to it.")
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images per step; by default chosen by the data and the time.")
+        int | None, typer.Option(help="Images per step; by default chosen from the dataset and the time budget.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     augmentation: Annotated[
         str | None,
         typer.Option(
-            help="{augmentations}, with any of {policies} added by +, as in light+erasing; "
-            "by default chosen by the data and the time, or the model's own."
+            help="{augmentations}; any of {policies} can be added with +, as in light+erasing. "
+            "By default chosen from the dataset and the time budget, or the model's own default."
         ),
     ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="How much of the pretrained backbone keeps its weights: all, none, or the number of its parts from "
-            "the image on; by default chosen by the data and the time, or the model's own."
+            help="How much of the pretrained backbone is frozen: all, none, or the number of its parts (such as "
+            "stages), counted from the input. By default chosen from the dataset and the time budget, or the model's "
+            "own default."
         ),
     ] = None,
     unfreeze_every: Annotated[
-        int | None, typer.Option(help="First only the head learns, and after this many epochs each one more part.")
+        int | None,
+        typer.Option(
+            help="Gradual unfreezing: first train only the head, then one more part of the backbone every N epochs.",
+            metavar="N",
+        ),
     ] = None,
     layer_decay: Annotated[
-        float | None, typer.Option(help="Each part of the backbone learns at this fraction of the rate of the next.")
+        float | None,
+        typer.Option(
+            help="Layer-wise decay: the learning rate of each part of the backbone, as a fraction of that of the next "
+            "part."
+        ),
     ] = None,
     cache_features: Annotated[
         int | None,
-        typer.Option(help="Compute the features of frozen parts once, for this many fixed views of each image."),
+        typer.Option(
+            help="Compute the features of the frozen parts only once, for this many fixed augmented views of each "
+            "image."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     recipe: RecipeFile = None,
     set_: Settings = None,
     arg: ModelArguments = None,
-    name: Annotated[str | None, typer.Option(help="The name of the run's folder; by default run1, run2, …")] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of all runs.")] = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run --name, with its model.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="The name of the run and its folder; by default run1, run2, …")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="The folder that contains all runs.")] = Path("runs"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run --name from its last checkpoint, with its model.")
+    ] = False,
     alternating: Annotated[
-        bool, typer.Option("--alternating", help="Train Faster R-CNN in the four steps of its paper.")
+        bool,
+        typer.Option("--alternating", help="Train Faster R-CNN with the four-step alternating training of its paper."),
     ] = False,
     tracker: Annotated[
-        list[str] | None, typer.Option(help="An experiment tracker of accelerate, such as tensorboard.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An experiment tracker of accelerate, such as tensorboard; can be repeated."),
     ] = None,
     train: TrainSplit = None,
     val: ValSplit = None,
@@ -96,7 +116,10 @@ def train(
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write report.html.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model on your images. Results go to runs/NAME/."""
+    """Train a model on your images.
+
+    The model, its metrics and a report are written to runs/NAME.
+    """
     start_processes(processes)
     from sightline import api
     from sightline.runtime.processes import is_main

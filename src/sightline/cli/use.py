@@ -43,11 +43,14 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="A split, or all for all images; by default the test split, else val, without training images."
+            help="The split to evaluate, or all. By default test, otherwise val, without images the model was trained "
+            "on."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file; - prints them.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a report to this new folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--json", help="Write the metrics to this JSON file; - prints them.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report with pictures to this new folder.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     train: TrainSplit = None,
     val: ValSplit = None,
@@ -62,9 +65,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on labelled images.
 
-    Prints COCO's twelve metrics, VOC AP50 by both protocols, and the AP of each class; for class maps IoU, Dice and
-    boundary F; for image classes top-1 and top-5 accuracy, F1 of each class, and calibration, with 95 % intervals; for
-    proposals the recall by their number.
+    Detection: the twelve COCO metrics, VOC AP50 by both protocols, and the AP of each class. Segmentation: IoU, Dice
+    and boundary F. Classification: top-1 and top-5 accuracy, the F1 of each class, and calibration, with 95 %
+    confidence intervals. Proposals: recall at several numbers of proposals.
     """
     start_processes(processes)
     from sightline import api
@@ -108,9 +111,10 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGES…",
-            help="Images or videos, folders, or patterns such as 'photos/*.jpg'; with --out DIR.parquet images only, "
-            "also s3://… and others.",
+            metavar="IMAGES",
+            help="Images, videos, folders, or patterns such as 'photos/*.jpg'. With --out DIR.parquet only images, "
+            "which "
+            "may also be remote (s3://…).",
         ),
     ],
     out: Annotated[
@@ -118,15 +122,15 @@ def predict(
         typer.Option(
             "--out",
             "-o",
-            help="A new folder for the results; by default predictions/predict1, predict2, … DIR.parquet writes "
-            "Parquet files; repeated, it continues where it stopped.",
+            help="A new folder for the results; by default predictions/predict1, predict2, … With DIR.parquet, Parquet "
+            "files are written, and repeating the command continues where it stopped.",
         ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Leave out objects with a lower score; by default the score of the highest "
-            "F1 in the run's validation, else 0.5."
+            help="Minimum score of an object; by default the score with the highest F1 on the run's validation split, "
+            "otherwise 0.5."
         ),
     ] = None,
     classes: Annotated[
@@ -137,39 +141,41 @@ def predict(
         list[str] | None,
         typer.Option(
             "--save",
-            help="Files of predictions, instead of the default json: json, csv or yolo (objects), or several separated "
-            "by commas, such as json,csv.",
+            metavar="FORMAT,…",
+            help="Formats of the predictions: json (the default), csv or yolo (objects only); several separated by "
+            "commas.",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
     tile: Annotated[
         int | None,
         typer.Option(
-            help="Predict in square tiles of this many pixels: for images that are too large, or whose objects are too "
-            "small, to be predicted at once. For objects and class maps."
+            help="Predict in square tiles of this many pixels, for very large images or very small objects. For "
+            "detection and segmentation."
         ),
     ] = None,
     overlap: Annotated[
         int | None,
-        typer.Option(help="Pixels by which tiles overlap; by default 64, or a quarter of a small tile."),
+        typer.Option(help="Overlap of tiles in pixels; by default 64, or a quarter of the tile if it is small."),
     ] = None,
     whole_image: Annotated[
         bool,
         typer.Option(
             "--whole-image/--no-whole-image",
-            help="With --tile, also predict the whole image, to find objects larger than a tile.",
+            help="With --tile: also predict the whole image, to find objects larger than a tile.",
         ),
     ] = True,
-    every: Annotated[int, typer.Option(help="For videos: predict only the first of this many frames.")] = 1,
+    every: Annotated[int, typer.Option(metavar="N", help="For videos: predict one frame in N.")] = 1,
     track: Annotated[
-        bool, typer.Option("--track", help="For videos: number the objects, so that each keeps its number.")
+        bool, typer.Option("--track", help="For videos: track the objects, so that each keeps its number.")
     ] = False,
     full_scale: FullScale = None,
     camera: Annotated[
         str | None,
         typer.Option(
-            help="For models of cuboids and meshes: the camera of the images, focal=900 (pixels) or a JSON file with "
-            "its matrix, or with one for each image.",
+            help="For models of cuboids and meshes: the camera, as its focal length in pixels (focal=900) or a JSON "
+            "file "
+            "with its matrix, or with one matrix for each image.",
             metavar="FILE.json|focal=PIXELS",
         ),
     ] = None,
@@ -177,14 +183,14 @@ def predict(
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="With --out DIR.parquet: number of processes, each with its own model.")
+        int | None, typer.Option(help="With --out DIR.parquet: number of worker processes, each with its own model.")
     ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="With --out DIR.parquet: process (this machine, the default) or ray (a Ray cluster)."),
     ] = None,
     part_size: Annotated[
-        int | None, typer.Option(help="With --out DIR.parquet: images per part; by default up to 1000.")
+        int | None, typer.Option(help="With --out DIR.parquet: images per file; by default up to 1000.")
     ] = None,
     device: Device = None,
     runtime: Runtime = None,
@@ -192,10 +198,10 @@ def predict(
 ) -> None:
     """Predict images; write and draw the results.
 
-    Objects are written as JSON (laid out like COCO annotations), CSV or YOLO text files. Segmentation models also write
-    class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV. Of a video,
-    each frame is predicted; the results of video.mp4 are video.jsonl (or .csv), with times, and the drawn video.mp4.
-    For many images, --out DIR.parquet writes Parquet files by several workers and draws nothing.
+    Detections are written as JSON (in the layout of COCO annotations), CSV or YOLO text files. Segmentation models
+    write class maps as palette PNGs. Classification models write the best classes of each image as JSON or CSV. For a
+    video, each frame is predicted: video.mp4 gives video.jsonl (or .csv) with times, and a video.mp4 with the
+    predictions drawn. For many images, --out DIR.parquet writes Parquet files with several workers and draws nothing.
     """
     from sightline import api
 
@@ -276,21 +282,21 @@ def parse_names(classes: str) -> list[str]:
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     data: Annotated[
         Path | None, typer.Option(help="Other images and labels; by default the data that the model was trained on.")
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="A split, or all for all images; by default the val split, else test, without training images."
+            help="The split to show, or all. By default val, otherwise test, without images the model was trained on."
         ),
     ] = None,
     format: Format = None,
 ) -> None:
     """Write a run's report.html again.
 
-    Useful after an interruption, or to show other images. The report says which images it shows.
+    Use it after an interruption, or to show other images. The report names the split that it shows.
     """
     from sightline import api
 
