@@ -12,7 +12,7 @@ import torch
 import sightline
 from sightline import doctor as module
 from sightline.doctor import Check, Checks, doctor
-from sightline.models import published as published_weights
+from sightline.models import weight_files
 
 
 def by_name(checks) -> dict[str, Check]:
@@ -61,7 +61,7 @@ def test_missing_and_damaged_weights(monkeypatch, tmp_path):
     file = tmp_path / "efficientnet-lite1-77cc7160.pth"
     file.write_bytes(b"cut short")
     monkeypatch.setattr(module, "is_installed", lambda published: published.network != "efficientnet_lite0")
-    monkeypatch.setattr(published_weights, "_in_its_package", lambda published: file)
+    monkeypatch.setattr(weight_files, "_in_its_package", lambda published: file)
     checks = doctor()
     found = by_name(checks)
     assert checks.ok

@@ -14,7 +14,8 @@ import sightline
 from sightline.checks import Check, Checks, Status
 from sightline.deploy.examine import examine
 from sightline.errors import InputError
-from sightline.models.published import PUBLISHED, is_installed, package_to_install, packaged_file
+from sightline.models.published import PUBLISHED, package_to_install
+from sightline.models.weight_files import is_installed, packaged_file
 from sightline.training.run import cpu_name
 
 _FREE_SPACE = 2 * 2**30

@@ -11,7 +11,8 @@ import torch
 import sightline as sl
 from sightline import api
 from sightline.models import creation
-from sightline.models.published import find_published, local_file
+from sightline.models.published import find_published
+from sightline.models.weight_files import local_file
 from sightline.training.run import run_facts
 
 LITE = "sightline_lite0"

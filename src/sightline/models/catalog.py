@@ -42,14 +42,7 @@ from sightline.models.detection import (
 )
 from sightline.models.entry import Entry as Entry
 from sightline.models.model import Model
-from sightline.models.published import (
-    DATA,
-    PUBLISHED,
-    Published,
-    class_names,
-    coco_classes,
-    find_published,
-)
+from sightline.models.published import DATA, PUBLISHED, Published, class_names, coco_classes, find_published
 from sightline.models.scene import densecap, iterative_message_passing, neural_motifs, video_captions
 from sightline.models.segmentation import (
     deconvnet,

@@ -20,8 +20,9 @@ from sightline.models.arguments import (
 from sightline.models.catalog import as_published, find, published_head
 from sightline.models.entry import BACKBONE_ARGUMENTS, Entry
 from sightline.models.model import Model
-from sightline.models.published import DATA, PUBLISHED, Published, find_published, is_installed, local_file
+from sightline.models.published import DATA, PUBLISHED, Published, find_published
 from sightline.models.saved_metadata import saved_arguments, saved_classes, saved_entry
+from sightline.models.weight_files import is_installed, local_file
 from sightline.models.weights import head_fits, load_weights, read_checkpoint
 from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_whole

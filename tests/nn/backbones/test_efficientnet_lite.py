@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from sightline.data.images import read_image
 from sightline.errors import InputError
-from sightline.models import published as published_module
+from sightline.models import weight_files
 from sightline.models.creation import create_model
 from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from sightline.models.published import Published, find_published, is_installed, local_file, packaged_file
+from sightline.models.published import Published, find_published
+from sightline.models.weight_files import is_installed, local_file, packaged_file
 from sightline.nn.backbones.efficientnet_lite import (
     FILE_MEAN,
     FILE_STD,
@@ -163,7 +164,7 @@ def test_photographs_are_named(scale: int, right: int, shared: Path) -> None:
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(weight_files, "find_spec", lambda name: None)
     assert not is_installed(checkpoint(1))
     with pytest.raises(InputError) as error:
         create_model("efficientnet_lite1", ["a", "b"], "imagenet")
