@@ -48,7 +48,7 @@ def boundary_scores(labels: Ints, found: Ints, classes: int, band: float = BAND)
 
 def band_radius(size: tuple[int, ...], band: float = BAND) -> int:
     """The maximum distance between matching boundary pixels of a map of (height, width) pixels, at least 1."""
-    return max(1, int(np.ceil(band * np.hypot(*size))))
+    return max(1, int(np.ceil(band * np.hypot(size[0], size[1]))))
 
 
 def boundary_pixels(labels: Ints) -> Bools:
