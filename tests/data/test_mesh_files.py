@@ -64,7 +64,7 @@ def test_a_broken_obj_names_file_and_line(text, words, tmp_path):
 
 
 def test_other_files_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"a\.stl is no mesh file that can be read; give one of obj, ply, glb"):
+    with pytest.raises(InputError, match=r"a\.stl is not a readable mesh file; give one of obj, ply, glb"):
         read_mesh(tmp_path / "a.stl")
     with pytest.raises(InputError, match="cannot be written as a"):
         write_mesh(solid(0), tmp_path / "a.stl")

@@ -187,7 +187,7 @@ def test_a_stored_threshold_that_is_no_score_is_an_error(tmp_path: Path) -> None
     onnx.save(model, path)
     checks = examine(path)
     assert not checks.ok
-    assert "nan, which is no score from 0 to 1" in str(checks)
+    assert "nan, which is not a score from 0 to 1" in str(checks)
 
 
 def test_classes_that_the_metadata_does_not_name_are_refused(tmp_path: Path) -> None:

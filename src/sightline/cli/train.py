@@ -171,7 +171,7 @@ def train(
     if quiet:  # otherwise the progress display has already printed it
         typer.echo(str(run))
     if run.interrupted and alternating:
-        typer.echo("a training in alternating steps cannot be resumed: start it again")
+        typer.echo("a training run in alternating steps cannot be resumed: start it again")
         raise typer.Exit(130)
     if run.interrupted:
         further_words = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]

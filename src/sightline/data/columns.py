@@ -32,7 +32,7 @@ class Columns:
         segmentations: polygons or RLE as compact COCO JSON, one entry per object, empty if there is none.
         keypoints: float32 [A, P, 3] (x, y, visibility), or None.
         captions: one phrase per object, or None.
-        extra: further columns by name, each with A rows (arrays or Blobs).
+        extra: additional columns by name, each with A rows (arrays or Blobs).
         names: image paths relative to the dataset's root, with / as separator.
         heights, widths: int32 [N], in pixels, as stated in the labels; 0 if not stated.
         image_ids: int64 [N].
@@ -40,8 +40,8 @@ class Columns:
         label_names: path of each image's label file relative to the root, or None if one file holds all labels.
         image_labels: int32 [N], the class of each image (kind "class_scores"), or None.
         maps: path of each image's class map (kind "class_map"), or None.
-        image_extra: further data about each image as compact JSON, or None.
-        tables: further rows about images, by name, such as relations between objects or events in time.
+        image_extra: additional data about each image as compact JSON, or None.
+        tables: additional rows about images, by name, such as relations between objects or events in time.
     """
 
     offsets: np.ndarray

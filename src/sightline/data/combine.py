@@ -154,7 +154,7 @@ def _require_distinct_case(classes: Classes) -> None:
 
 
 def _require_one_type(pieces: Sequence[Columns]) -> None:
-    """A further column may be missing in a part, but must not be text in one part and numeric in another."""
+    """An additional column may be missing in a part, but must not be text in one part and numeric in another."""
     kinds: dict[str, set[Any]] = {}
     for piece in pieces:
         for name, column in piece.extra.items():

@@ -49,8 +49,8 @@ def read_frames(source: VideoSource, every: int = 1) -> Iterator[Frame]:
         every: yield the first of each `every` frames.
 
     Raises:
-        InputError: PyAV is not installed; the source cannot be opened, is no video, has no frames; or, after the frames
-            that could be read, it is damaged or truncated.
+        InputError: PyAV is not installed; the source cannot be opened, is not a video, has no frames; or, after the
+            frames that could be read, it is damaged or truncated.
     """
     every = require_whole("every", every, 1, "count", "give 1 for every frame, 5 for one of five")
     begin, last, number, lasted = None, 0.0, -1, 0.0

@@ -215,7 +215,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return image_size(path) if path is not None and not (height and width) else (height, width)
 
     def image_extra(self, i: int) -> dict[str, Any]:
-        """Further data about the image (COCO: licence, date, URL, …; captions)."""
+        """Additional data about the image (COCO: licence, date, URL, …; captions)."""
         extra = self.source.columns.image_extra
         entry = extra[self._row(i)] if extra is not None else b""
         return json.loads(entry) if entry else {}
@@ -225,7 +225,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return self.image_extra(i).get("captions", [])
 
     def table(self, name: str, i: int) -> list[dict[str, Any]]:
-        """The rows about image `i` in a further table, such as relations; see `sightline.data.tables`.
+        """The rows about image `i` in an additional table, such as relations; see `sightline.data.tables`.
 
         A column that refers to objects contains their indices in the image's target, or −1 for none.
 
@@ -325,7 +325,8 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
         return (self[i] for i in range(len(self)))
 
     def with_fields(self, *names: str) -> Self:
-        """The same images, with further fields in their targets: "masks", "keypoints", "captions", or an extra column.
+        """The same images, with additional fields in their targets: "masks", "keypoints", "captions", or an extra
+        column.
 
         An object without a segmentation has an empty mask.
 
@@ -415,7 +416,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
 
 
 def warn_rows_lost(before: LabelledImages, after: LabelledImages) -> None:
-    """Warn about rows of further tables that were removed with the objects they refer to."""
+    """Warn about rows of additional tables that were removed with the objects they refer to."""
     if before.source.columns.tables:
         for name, count in rows_lost(before.columns.tables, after.columns.tables).items():
             log.warning("%s of %s removed: an object that they refer to was removed", counted(count, "row"), name)

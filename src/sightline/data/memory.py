@@ -53,12 +53,12 @@ def source_of_instances(
         classes: class names.
         names: unique image names; by default 000000.png, 000001.png, … (or the file names).
         splits: name of the split of each image; by default all are in "all".
-        image_extra: further data about each image, as JSON values ("captions": sentences about it).
+        image_extra: additional data about each image, as JSON values ("captions": sentences about it).
         full_scale: the value that becomes 1.0 in integer images other than uint8 (they become float32, or uint8 if it
             is 255); by default the smallest of 255, 1023, 4095, 16383 and 65535 that is not below any value.
         keypoint_names: one name per keypoint; left and right ones swap in a mirrored image.
         keypoint_swap: for each keypoint the index of its mirror image, if the names do not define it.
-        tables: further rows about the images, by name. The fields `keys` and `relations` of targets become the table
+        tables: additional rows about the images, by name. The fields `keys` and `relations` of targets become the table
             "relations".
         about: the field that the labels are about, such as "captions"; see `Source`.
 

@@ -1,4 +1,4 @@
-"""Mesh files: OBJ without further packages; PLY and GLB by trimesh (extra `mesh`)."""
+"""Mesh files: OBJ without additional packages; PLY and GLB by trimesh (extra `mesh`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     path = Path(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind not in MESH_FORMATS:
-        raise InputError(f"{path} is no mesh file that can be read; give one of {', '.join(MESH_FORMATS)}")
+        raise InputError(f"{path} is not a readable mesh file; give one of {', '.join(MESH_FORMATS)}")
     return _read_obj(path) if kind == "obj" else _read_by_trimesh(path, kind)
 
 

@@ -198,7 +198,7 @@ def source_of_torch(data: Any, classes: Classes | Sequence[str] | None = None, *
     Args:
         data: see `TorchData`; targets are dictionaries, `Instances`, `ClassMap`, `ClassScores` or integers.
         classes: names of the classes; by default `data.classes`.
-        more: further arguments of `sightline.data.memory.source_of_instances` and its siblings, such as names and
+        more: additional arguments of `sightline.data.memory.source_of_instances` and its siblings, such as names and
             splits.
 
     Raises:
@@ -219,7 +219,7 @@ def source_of_torch(data: Any, classes: Classes | Sequence[str] | None = None, *
 
 @singledispatch
 def _source(example: Any, images: LazyImages, targets: list[Any], data: TorchData, more: Mapping[str, Any]) -> Source:
-    """The source of targets of the type of `example`; `more` are further arguments."""
+    """The source of targets of the type of `example`; `more` are additional arguments."""
     raise InputError(
         f"targets of type {type(example).__name__} cannot be stored in a dataset; train and evaluate with the PyTorch "
         "dataset itself"

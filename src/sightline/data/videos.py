@@ -96,7 +96,7 @@ def read_clip(
         The frames [C, T, H, W] uint8 with their times.
 
     Raises:
-        InputError: PyAV is not installed, or the file is missing, is no video, is damaged, is truncated, or has no
+        InputError: PyAV is not installed, or the file is missing, is not a video, is damaged, is truncated, or has no
             frames.
     """
     if channels not in (1, 3, None):

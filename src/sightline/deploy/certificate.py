@@ -3,7 +3,7 @@
 It is the last entry of the file's metadata, and is written behind the bytes of the finished file: in ONNX's format an
 entry that follows a file belongs to it. It holds a hash of all bytes before it and of itself, so any later change of
 the graph, the weights, the class names, the threshold or the figures is found. This guards against mistakes; it is no
-signature, and who wants to deceive can compute the hash anew.
+signature, and anyone who changes the file can recompute the hash.
 """
 
 from __future__ import annotations

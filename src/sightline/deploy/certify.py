@@ -112,7 +112,7 @@ def certify(
         calibration: number of images that the ranges of int8 values are measured on.
         max_drop: the largest drop of the task's first headline metric that is allowed.
         or_float: if int8 or fp16 drops by more: write the fp32 file instead of none.
-        pixels, scores, masks, images, check: as of `sightline.deploy.export.export`.
+        pixels, scores, masks, images, check: as in `sightline.deploy.export.export`.
         batch_size: images per batch of the evaluations.
         progress: show progress bars if stderr is a terminal.
         tell: called with a sentence for each step.
@@ -121,7 +121,7 @@ def certify(
         What was written, with its certificate.
 
     Raises:
-        InputError: as of `export`; the metric is not available on these images; or it drops by more than allowed.
+        InputError: as in `export`; the metric is not available on these images; or it drops by more than allowed.
     """
     require_new_file(path)
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder:

@@ -72,7 +72,7 @@ def _file(path: Path, content: Any, facts: Mapping[str, Any]) -> Iterator[Check]
     elif isinstance(threshold, int | float) and 0 <= threshold <= 1:
         yield Check("file", "threshold", "ok", f"{threshold:.3f}, used by predict")
     else:
-        value = f"{threshold!r}, which is no score from 0 to 1"
+        value = f"{threshold!r}, which is not a score from 0 to 1"
         yield Check("file", "threshold", "error", value, "export the model again, or predict with --threshold 0.5")
 
 

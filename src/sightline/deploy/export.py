@@ -138,7 +138,7 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False, pa
 
     Args:
         model: the model, on the CPU, in float32 and with folded norms.
-        pixels, scores: as of `export`.
+        pixels, scores: as in `export`.
         pasted: whether masks are pasted into the image.
     """
     import onnx_ir as ir

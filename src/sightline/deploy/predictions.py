@@ -1,4 +1,4 @@
-"""Operations on a prediction before it is returned, by its type; functions for further types can be registered."""
+"""Operations on a prediction before it is returned, by its type; functions for additional types can be registered."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def require_tiles(tile: Any, overlap: Any, least: int = 0) -> tuple[int, int]:
         least: the smallest overlap.
 
     Raises:
-        InputError: they are no whole numbers of pixels, or do not fit together.
+        InputError: they are not whole numbers of pixels, or do not fit together.
     """
     tile = require_whole("tile", tile, 1, "image_side", "a tile is at least 1 pixel wide; give a side such as 512")
     if overlap is None:

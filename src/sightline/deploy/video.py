@@ -76,8 +76,8 @@ def predict_video(
         (time in seconds, frame [3, H, W], result, number of the frame).
 
     Raises:
-        InputError: the source cannot be opened, is no video or has no frames; after the frames that could be read, it
-            is damaged or truncated; or the model predicts whole videos, or no objects that could be tracked.
+        InputError: the source cannot be opened, is not a video or has no frames; after the frames that could be read,
+            it is damaged or truncated; or the model predicts whole videos, or no objects that could be tracked.
     """
     model = as_model(model)
     if takes_videos(model):

@@ -1,4 +1,5 @@
-"""Compare variants of a training with its base over a few seeds: which differences are larger than the seeds' noise.
+"""Compare variants of a training run with its base over a few seeds: which differences are larger than the seeds'
+noise.
 
 Each variant is trained with the same seeds as the base, so that differences are paired by seed: what a seed does to
 both (the order of the images, the initial weights) cancels out. The mean difference gets Student's t interval, and a

@@ -85,7 +85,7 @@ def shared_result(
     Returns:
         The result; targets and predictions, if kept, are in that of the main process only.
     """
-    if not torch.distributed.is_initialized():  # in a training the processes are connected
+    if not torch.distributed.is_initialized():  # in a training run the processes are connected
         joined(None if device is None else str(device))
     count, number = world_size(), process_index()
     made = make(classes, keep)

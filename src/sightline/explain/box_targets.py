@@ -33,7 +33,7 @@ class DetectedBox(Target):
         level: index of the feature map that the candidate was predicted from.
         box: the box in pixels of the original image.
         batch_box: the box in pixels of the batch.
-        frame: as of `Target`.
+        frame: as in `Target`.
         number: position among the detections; None if the candidate is none of them.
         likelihood: the score in the unchanged image, in [0, 1].
     """
@@ -148,7 +148,7 @@ def detected_box(model: Model, image: Tensor, index: int) -> DetectedBox:
         index: position among the detections of `model([image])`, best first.
 
     Raises:
-        InputError: the model did not predict so many boxes.
+        InputError: the model predicted fewer boxes.
     """
     detector = require_detector(model)
     batch = prepared(model, image)
@@ -226,7 +226,7 @@ def proposal(model: Model, image: Tensor, index: int = 0) -> Objectness:
     """The proposal at a position among those of a region proposal network, best first.
 
     Raises:
-        InputError: the model has no such network, or did not propose so many regions.
+        InputError: the model has no such network, or proposed fewer regions.
     """
     detector = require_detector(model)
     batch = prepared(model, image)
@@ -245,7 +245,7 @@ def deltas_of(box: DetectedBox, model: Detector, batch: ImageBatch, side: str | 
         box: the box.
         model: the detector.
         batch: the unchanged image.
-        side: as of `BoxDeltas`.
+        side: as in `BoxDeltas`.
 
     Raises:
         InputError: there is no such side.

@@ -62,7 +62,7 @@ def caption_word(model: Model, image: Tensor, index: int, word: str) -> CaptionW
         word: the word, whose first occurrence is meant; or its position in the caption, from 0.
 
     Raises:
-        InputError: the model describes no regions or not so many, or the caption does not have the word.
+        InputError: the model describes fewer regions, or the caption does not have the word.
     """
     if not isinstance(model, DenseCap):
         raise InputError(f"{model.title} describes no regions; explain a box of it, such as box:0")

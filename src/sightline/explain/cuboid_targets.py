@@ -45,7 +45,7 @@ def cuboid_depth(model: Model, image: Tensor, index: int) -> CuboidDepth:
         index: position among the detections.
 
     Raises:
-        InputError: the model predicts no cuboids, or not so many objects.
+        InputError: the model predicts no cuboids, or found fewer objects.
     """
     if not isinstance(model, CubeRCNN):
         raise InputError(f"{model.title} predicts no cuboids, so no depth of one can be explained; use Cube R-CNN")

@@ -73,7 +73,7 @@ def event_score(model: Model, image: Tensor, index: int) -> EventScore:
     """The event at a position among the events of a clip, from the best, from 0.
 
     Raises:
-        InputError: the model does not predict events, or not so many.
+        InputError: the model does not predict events, or predicted fewer.
     """
     _, found = _events(model, image)
     require_index(index, len(found), "event", "event")

@@ -113,7 +113,7 @@ def as_map(values: Tensor, image_size: Size) -> Tensor:
     """Tokens [N, L, C] of a vision transformer → a map [N, C, h, w]; maps are returned unchanged.
 
     Args:
-        values: a map, or tokens in the order of rows and columns; further tokens, such as a class token, come first.
+        values: a map, or tokens in the order of rows and columns; additional tokens, such as a class token, come first.
         image_size: (height, width) of the batch, whose aspect ratio is that of the map.
 
     Raises:

@@ -104,7 +104,7 @@ def mask_pixels(model: Model, image: Tensor, index: int) -> MaskPixels:
         index: position among the detections.
 
     Raises:
-        InputError: the model predicts no masks or not so many objects, or the mask has no pixel.
+        InputError: the model predicts no masks or found fewer objects, or the mask has no pixel.
     """
     detector, batch = require_detector(model), prepared(model, image)
     result = detector.batch_results(batch)[0]
@@ -127,7 +127,7 @@ def keypoint(model: Model, image: Tensor, index: int, name: str) -> Keypoint:
         name: number of the keypoint, or its name if the model has COCO's 17 keypoints.
 
     Raises:
-        InputError: the model predicts no keypoints or not so many objects, or has no such keypoint.
+        InputError: the model predicts no keypoints or found fewer objects, or has no such keypoint.
     """
     detector, batch = require_detector(model), prepared(model, image)
     result = detector.batch_results(batch)[0]
@@ -144,7 +144,7 @@ def keypoint(model: Model, image: Tensor, index: int, name: str) -> Keypoint:
 
 
 def _box_and_level(model: Detector, batch: ImageBatch, result: Instances, index: int) -> tuple[DetectedBox, int]:
-    """A detection as a target, and the level of its further fields."""
+    """A detection as a target, and the level of its additional fields."""
     box = box_of_result(model, batch, result, index)
     place = torch.tensor(box.batch_box, device=batch.tensor.device)
     return box, model.part_level(batch, place, box.level)

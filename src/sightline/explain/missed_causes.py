@@ -225,7 +225,7 @@ class _Causes:
         return view.boxes[best], int(view.classes[best]), float(view.scores[best])
 
     def _cause(self, i: int) -> tuple[str, str, dict[str, float]]:
-        """Cause, sentence and further figures of object i, in the order of `CAUSES`."""
+        """Cause, sentence and additional figures of object i, in the order of `CAUSES`."""
         t, rules, name = self.traced, self.rules, self.names[int(self.labels[i])]
         score, overlap = float(t.score[i]), float(t.overlap[i])
         if t.end[i] != "unlikely":

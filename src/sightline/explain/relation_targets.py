@@ -22,7 +22,7 @@ from sightline.structures import ImageBatch, Instances
 from sightline.structures.relations import Triplet, ranked, triplets_of
 
 _OTHERS = 6
-"""Maximum number of further objects that exchange messages with the two of the relation."""
+"""Maximum number of other objects that exchange messages with the two of the relation."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RelationScore(Target):
         batch_boxes: the boxes of the two objects, subject first, and of the best other detections, in pixels of the
             batch; they exchange messages.
         box: the box around both, in pixels of the original image.
-        level: as of `Target`.
+        level: as in `Target`.
         number: position among the relations of the image, best first.
         likelihood: score of the relation in the unchanged image, in [0, 1].
     """
@@ -73,7 +73,7 @@ def relation(model: Model, image: Tensor, index: int = 0) -> RelationScore:
         index: position among the relations of the image, best first.
 
     Raises:
-        InputError: the model does not predict relations, or not so many in this image; or it predicts them from classes
+        InputError: the model does not predict relations, or found fewer in this image; or it predicts them from classes
             alone.
     """
     scene_graphs, batch = _required(model), prepared(model, image)

@@ -106,7 +106,7 @@ def labels_of(value: Any, what: str) -> Tensor:
     """[N] int64 labels from whole numbers of any type.
 
     Raises:
-        InputError: one is no whole number.
+        InputError: one is not a whole number.
     """
     labels = as_tensor(value, f"{what}: labels").reshape(-1)
     whole = labels.to(torch.int64)

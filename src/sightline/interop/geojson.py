@@ -35,7 +35,7 @@ from sightline.ops.outlines import trace_parts
 from sightline.structures import BACKGROUND, IGNORE, ClassMap, Instances, Size
 
 Affine = Sequence[float]
-"""(a, b, c, d, e, f); further numbers, as of rasterio's `Affine` (0, 0, 1), are ignored."""
+"""(a, b, c, d, e, f); additional numbers, as in rasterio's `Affine` (0, 0, 1), are ignored."""
 PIXELS: tuple[float, ...] = (1, 0, 0, 0, 1, 0)
 """The transform that leaves pixels as they are: x to the right and y down."""
 _TINY = 1e-6

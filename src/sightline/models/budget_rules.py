@@ -1,4 +1,4 @@
-"""Rules by which plans divide a time budget: pure functions of measured seconds, for models of every task."""
+"""Rules for planning a training run within a time budget: pure functions of measured times, for all tasks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from sightline.models.plan import Choice, Facts
 from sightline.words import counted
 
 TRAINING_SHARE = 0.8
-"""Fraction of a time budget that is spent in training steps; reading images, augmentation and validation take the rest.
-"""
+"""Fraction of a time budget that training steps take; reading images, augmentation and validation take the rest."""
 _VALIDATION_SHARE = 0.1
 _FEWEST_STEPS = 10
 
 
 def images_within(minutes: float, seconds_per_image: float) -> float:
-    """Number of training images, counted in every epoch, that a time budget holds.
+    """Number of training images that can be processed within a time budget; an image counts once in each epoch.
 
     Args:
         minutes: the time of the whole run.
@@ -26,7 +25,7 @@ def images_within(minutes: float, seconds_per_image: float) -> float:
 
 
 def validation_interval(epoch_seconds: float, validation_seconds: float) -> int:
-    """Number of epochs between validations such that validation takes at most a tenth of the time of training.
+    """Number of epochs between validations such that validation takes at most a tenth of the training time.
 
     Args:
         epoch_seconds: time of an epoch's training steps.
@@ -36,38 +35,38 @@ def validation_interval(epoch_seconds: float, validation_seconds: float) -> int:
 
 
 def whole_training(facts: Facts, seen: float) -> Choice:
-    """The number of epochs of a training without any budget, from 12 to 300.
+    """The number of epochs of a training run without any budget, from 12 to 300.
 
     Args:
         facts: the training images.
-        seen: number of images, counted in every epoch, that such a training makes use of.
+        seen: number of images after which training no longer improves much; an image counts once in each epoch.
     """
     epochs = min(300, max(12, math.ceil(seen / facts.images)))
     images = counted(facts.images, "image")
-    return Choice("epochs", epochs, f"a training of {images} then sees {epochs * facts.images}")
+    return Choice("epochs", epochs, f"a training run of {images} then sees {epochs * facts.images}")
 
 
 def mirroring(facts: Facts) -> list[Choice]:
-    """Mirror no images if the names of the classes forbid it."""
+    """Switch mirroring off if the class names show that it would change the labels."""
     if facts.mirrors:
         return []
     return [Choice("mirror", False, "class names tell left from right, or are single letters or digits")]
 
 
 def require_steps(minutes: float, steps: float, what: str) -> None:
-    """Check that a time budget holds enough optimizer steps for the model to learn anything.
+    """Check that a time budget is enough for the model to learn anything.
 
     Args:
         minutes: the time of the whole run.
-        steps: number of steps that it holds with the cheapest settings.
+        steps: number of optimizer steps that fit into it with the cheapest settings.
         what: name of the model, for the message.
 
     Raises:
-        InputError: it holds fewer than ten steps. The message names a budget that would do.
+        InputError: fewer than ten steps fit. The message names a sufficient budget.
     """
     if steps >= _FEWEST_STEPS:
         return
-    # a step is never measured twice alike: with a quarter more, the budget that is named does not fail again
+    # measured times vary: a quarter more ensures that the suggested budget does not fail again
     enough = 1.25 * minutes * _FEWEST_STEPS / max(steps, 1e-9)
     digit = 10.0 ** (math.floor(math.log10(enough)) - 1) if enough < 10 else 1.0  # rounded up to two digits
     shown = f"{math.ceil(round(enough / digit, 9)) * digit:.6g}"

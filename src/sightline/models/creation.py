@@ -29,7 +29,7 @@ from sightline.runtime.values import require_whole
 from sightline.structures import Classes
 
 NO_WEIGHTS = "none"
-"""The name of random weights, for a training that would otherwise start from installed ones."""
+"""The name of random weights, for a training run that would otherwise start from installed ones."""
 
 
 def create_model(

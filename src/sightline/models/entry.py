@@ -58,7 +58,7 @@ class Entry:
         fixed: arguments of the builder that define this model and cannot be changed.
         defaults: arguments of the builder whose defaults differ for this model.
         recipe: training settings for this model, in addition to those of its class.
-        plan: chooses further arguments and settings by the data and the budget (`sightline.models.plan`).
+        plan: chooses additional arguments and settings by the data and the budget (`sightline.models.plan`).
     """
 
     name: str

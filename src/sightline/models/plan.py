@@ -1,7 +1,7 @@
-"""The types of a plan: how a training chooses its own settings by its data and its budget.
+"""The types of a plan: how a training run chooses its settings from the dataset and the time budget.
 
-A catalog entry may name a function that plans its trainings (`Entry.plan`). The function only decides; opening the
-data, measuring the speed and applying the choices is the work of `sightline.verbs.planning`.
+A catalog entry may name a function that plans its training runs (`Entry.plan`). The function only decides; opening the
+data, measuring the speed and applying the choices are done by `sightline.verbs.planning`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sightline.structures import Size
 
 @dataclass(frozen=True)
 class Choice:
-    """One setting that a training chose for itself.
+    """One setting that a training run chose.
 
     Attributes:
         name: an argument of the model's builder, such as "image_size", or a setting of `Recipe`, such as "batch_size".
         value: the chosen value.
-        reason: why, in one clause that names the numbers it follows from.
+        reason: one clause that explains the choice with its numbers.
     """
 
     name: str
@@ -64,16 +64,16 @@ Speed = Callable[[Mapping[str, Any]], float]
 
 @dataclass(frozen=True)
 class Budget:
-    """What the user fixed.
+    """What the user has fixed.
 
     Attributes:
         minutes: time of the whole run, or None.
         epochs: number of epochs, or None.
         pretrained: whether the training starts from pretrained weights.
-        takes_backbone: whether the model has the backbone of a classification network, so that its `norm` and
-            `trainable_layers` have an effect.
-        given: arguments and settings that the user named, and the arguments of a model that exists already; a plan
-            takes them as they are.
+        takes_backbone: whether the backbone is a classification network, so that `norm` and `trainable_layers` have an
+            effect.
+        given: arguments and settings given by the user, and the arguments of an existing model; a plan does not change
+            them.
         speed: measures the time of a step; None if it must not be measured, because nothing depends on it.
     """
 
@@ -86,4 +86,4 @@ class Budget:
 
 
 Planner = Callable[[Facts, Budget], list[Choice]]
-"""A function that plans the trainings of a model."""
+"""A function that plans the training runs of a model."""

@@ -172,7 +172,7 @@ def imagenet_preprocess(in_channels: int, size: InputSize | None = None, **argum
     Args:
         in_channels: number of channels of the images.
         size: size that images are resized to.
-        arguments: further arguments of `Preprocess`; `divisor` is 32 by default.
+        arguments: additional arguments of `Preprocess`; `divisor` is 32 by default.
     """
     mean, std = for_channels(IMAGENET_MEAN, in_channels), for_channels(IMAGENET_STD, in_channels)
     return Preprocess(mean, std, **(vars(size) if size is not None else {}), **arguments)

@@ -31,8 +31,8 @@ def save(model: Model, path: str | Path, metadata: dict[str, Any] | None = None)
     Args:
         model: model created by `create_model` or `load`.
         path: path of the file. An existing file is replaced atomically.
-        metadata: further JSON values to store, such as metrics or the name of the dataset. The training images of the
-            model and its score threshold for `predict` are always stored.
+        metadata: additional JSON values to store, such as metrics or the name of the dataset. The training images of
+            the model and its score threshold for `predict` are always stored.
 
     Returns:
         The path of the file.

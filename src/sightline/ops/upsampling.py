@@ -137,7 +137,7 @@ def convolution_matrix(weight: Tensor, size: Size, stride: Steps = 1, padding: S
     reading and checking: the matrix is almost empty and huge for real images.
 
     Args:
-        weight: [O, C, kh, kw], as of `F.conv2d`.
+        weight: [O, C, kh, kw], as in `F.conv2d`.
         size: (H, W) of the image.
         stride, padding: of the convolution.
 

@@ -100,7 +100,7 @@ def log_conditionals(logits: Tensor, groups: Tensor) -> Tensor:
 
     Args:
         logits: [..., T] float.
-        groups: [T], as of a `WordTree`.
+        groups: [T], as in a `WordTree`.
 
     Returns:
         [..., T]; over each group the exponentials sum to 1.
@@ -138,7 +138,7 @@ def descend(conditionals: Tensor, groups: Tensor, children: Tensor, threshold: f
 
     Args:
         conditionals: [..., T], logarithms.
-        groups, children: as of a `WordTree`.
+        groups, children: as in a `WordTree`.
         threshold: on P(node), the product of the conditionals from the root.
 
     Returns:

@@ -11,7 +11,7 @@ from sightline.runtime.reading import kind_of, shown
 
 Spec = Any
 """A type or a tuple of types; [spec], a list of such values; {str: spec}, an object with any names; {"name": spec,
-"name?": spec}, an object with these entries, of which the second is optional (further entries are ignored)."""
+"name?": spec}, an object with these entries, of which the second is optional (additional entries are ignored)."""
 
 NUMBER = (int, float)
 OPTIONAL_NUMBER = (int, float, type(None))

@@ -37,7 +37,7 @@ class Limits:
         image_side: height and width requested of a model or a renderer, in pixels.
         image_pixels: pixels of one image requested of a model or a renderer.
         workers: processes that read images.
-        epochs: epochs of a training.
+        epochs: epochs of a training run.
         batch_size: images per step.
         count: anything else that is counted: scenes, anchors, layers, proposals.
         parameters: parameters of a model.

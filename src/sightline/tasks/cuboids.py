@@ -17,7 +17,7 @@ from sightline.report.cuboids import CuboidReport
 from sightline.tasks.base import Labels, Task
 
 ATTRIBUTES = ("truncated", "occluded")
-"""Further fields of the objects, by which KITTI's evaluation tells how difficult they are."""
+"""Additional fields of the objects, by which KITTI's evaluation tells how difficult they are."""
 
 
 def with_cuboids(data: Any) -> Any:

@@ -59,7 +59,7 @@ def train_alternating(
         recipe: the recipe of every step, or four recipes. The paper trains each step as long as a joint training.
         folder: gets the folder of each step: `STEPS`.
         validate: as for `fit`; used in the steps that train the detector.
-        arguments: further arguments of `fit` for every step: `transform`, `progress`, `device`, …
+        arguments: additional arguments of `fit` for every step: `transform`, `progress`, `device`, …
 
     Returns:
         The four runs. The model has the weights of the last one; the same parameters are trainable as before.

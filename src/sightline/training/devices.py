@@ -62,7 +62,7 @@ def make_accelerator(
 
 
 def training_device(device: str | None) -> torch.device:
-    """The device that a training with this `device` uses, without starting an accelerator.
+    """The device that a training run with this `device` uses, without starting an accelerator.
 
     Raises:
         InputError: it is not available.

@@ -4,9 +4,9 @@ As R-CNN caches the features of its proposals, but for every model whose backbon
 of the frozen layers (`sightline.models.trunk`) of a few fixed views of each image are computed before the training, and
 take the place of these layers in each step. Steps of a classifier with a frozen backbone take milliseconds.
 
-Departures from a training that computes them in each step: there are as many views as asked for, not a new one in each
-epoch; images of different sizes are padded after the frozen layers instead of before them; dropout between a frozen
-classification network and its last layer has no effect; auxiliary heads have no losses.
+Departures from a training run that computes them in each step: there are as many views as asked for, not a new one in
+each epoch; images of different sizes are padded after the frozen layers instead of before them; dropout between a
+frozen classification network and its last layer has no effect; auxiliary heads have no losses.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def fit(
         recipe: the settings of the run.
         folder: must not exist or must be empty, unless `resume` is True.
         validation: the dataset on which val/loss is computed after each epoch.
-        validate: computes further metrics of a model after each epoch, such as AP. The best epoch is chosen by its
+        validate: computes additional metrics of a model after each epoch, such as AP. The best epoch is chosen by its
             first available metric, unless `recipe.keep` names another. With several processes it is called in all of
             them, so that they can share the images (`sightline.evaluation.evaluate(…, shared=True)`); the metrics of
             the main process count.
@@ -75,7 +75,7 @@ def fit(
         step: computes the losses of a batch in place of `model(images, targets)`.
         save: writes a model to a file: `(model, path, metadata)`; by default `sightline.models.saving.save`.
         device: "cpu", "cuda", "cuda:1" or "mps"; by default the best available device.
-        facts: further entries for the files of the run, such as its model and data; JSON values.
+        facts: additional entries for the files of the run, such as its model and data; JSON values.
 
     Returns:
         The run. Its model has the weights of the best epoch and is in eval mode.

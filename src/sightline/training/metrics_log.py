@@ -110,7 +110,7 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
 
 
 def require_metric(keep: str, columns: Sequence[str]) -> None:
-    """Before a training, check that its epochs will have the metric: a loss, or one of the validation metrics.
+    """Before a training run, check that its epochs will have the metric: a loss, or one of the validation metrics.
 
     Args:
         keep: as for `choose_metric`.

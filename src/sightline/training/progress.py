@@ -1,4 +1,4 @@
-"""The progress display of a training: a bar with losses and remaining time, and one line per epoch."""
+"""The progress display of a training run: a bar with losses and remaining time, and one line per epoch."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Records:
         state: the progress of the run.
         save: writes a model to a file.
         validates: whether the run has validation data or metrics.
-        facts: further entries for the files: model, arguments, weights, data.
+        facts: additional entries for the files: model, arguments, weights, data.
         resumed: True for a resumed run, which keeps the entries written at its start.
         lower_is_better: validation metrics, besides losses, for which lower is better.
     """

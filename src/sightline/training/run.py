@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """The result of a training.
+    """The result of a training run.
 
     Attributes:
         folder: the run's folder, which holds all its files.

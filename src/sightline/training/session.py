@@ -1,4 +1,4 @@
-"""All objects that a training needs, created in one place. `sightline.training.loop` runs the epochs."""
+"""All objects that a training run needs, created in one place. `sightline.training.loop` runs the epochs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CLOSED = "augmentation {name}: images are no longer combined from here on; the t
 
 @dataclass
 class Session:
-    """A training in progress.
+    """A training run in progress.
 
     Attributes:
         folder: the run's folder.

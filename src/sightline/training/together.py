@@ -1,4 +1,4 @@
-"""Keep the model equal in all processes of a training, beyond the gradients that are averaged in each step."""
+"""Keep the model equal in all processes of a training run, beyond the gradients that are averaged in each step."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class TrainedOn:
         try:
             tables = [values[name] for name in ("opened", "division", "parts")]
             if not all(isinstance(table, dict) for table in tables) or not isinstance(values["known"], bool):
-                raise InputError("it is not the record of a training")
+                raise InputError("it is not the record of a training run")
             opened, division, parts = tables
             if not all(isinstance(opened.get(name, ""), str) for name in ("path", "format", *PARTS, "images")):
                 raise InputError("the arguments that opened the data are not strings")
@@ -248,7 +248,7 @@ def earlier_parts(data: Dataset, known: TrainedOn, messages: list[str]) -> tuple
 
 
 def reopen(known: TrainedOn | None, source: str) -> Dataset:
-    """Open the data of a training again, with the same arguments.
+    """Open the data of a training run again, with the same arguments.
 
     Args:
         known: the record of the training.

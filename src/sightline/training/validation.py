@@ -30,7 +30,7 @@ class Validation:
 
     Attributes:
         loader: batches of the validation set, of which each process has its part, or None.
-        validate: computes further metrics, or None; a value of None marks a metric that is not available.
+        validate: computes additional metrics, or None; a value of None marks a metric that is not available.
         accelerator: gives device and precision.
         seed: seed of the randomness during validation.
         step: computes the losses of a batch; None for `model(images, targets)`.

@@ -38,9 +38,9 @@ def ablate(
 ) -> Ablation:
     """Train the base recipe, each switch alone and each pair of switches with several seeds, and compare them.
 
-    Every run has the same data, division, budget and starting weights. The base is planned once, like a training of
+    Every run has the same data, division, budget and starting weights. The base is planned once, like a training run of
     `sightline.train`; a switch changes one setting of it. The folder keeps every run: the same call again repeats no
-    finished run and resumes a stopped one, and further switches or seeds only add runs.
+    finished run and resumes a stopped one, and additional switches or seeds only add runs.
 
     Args:
         data: a dataset or its path, with images to validate and to compare on.

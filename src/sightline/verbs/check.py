@@ -27,7 +27,7 @@ def check(
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
 ) -> CheckReport:
-    """Find everything in a dataset that would break or bias a training; see `sightline.data.check.check`.
+    """Find everything in a dataset that would break or bias a training run; see `sightline.data.check.check`.
 
     If a path is given, labels that cannot be read do not raise an error: the report lists them all.
 

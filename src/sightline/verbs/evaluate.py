@@ -67,7 +67,7 @@ def evaluate(
         split: the name of the split to evaluate on; "all" for all images.
         classes: either new names of the data's classes by their old ones (None removes a class), or the names of the
             classes to keep.
-        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}.
+        open_args: if `data` is a path: additional arguments of `open_dataset`, such as {"format": "coco"}.
         batch_size: images per batch.
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.

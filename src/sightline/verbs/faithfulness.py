@@ -72,7 +72,7 @@ def score_explanations(
         cases: the largest number of explanations per method.
         steps: steps of the deletion and insertion curves.
         randomise: also explain the model with shuffled weights.
-        measure_removal: also measure deletion, insertion, drop and increase, which costs 2 · steps further passes.
+        measure_removal: also measure deletion, insertion, drop and increase, which costs 2 · steps additional passes.
         classes, open_args: as for `sightline.evaluate`.
         batch_size: changed copies per batch.
         seed: seed of the random choices.

@@ -56,8 +56,8 @@ def open_data(
 
     Args:
         data: a path, a dataset, or a PyTorch dataset of (image, target) pairs; other values are returned unchanged.
-        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}; values of None
-            are ignored.
+        open_args: if `data` is a path: additional arguments of `open_dataset`, such as {"format": "coco"}; values of
+            None are ignored.
         classes: for a dataset, the classes it should have (see `class_mapping`); for a PyTorch dataset, their names.
         names: for a PyTorch dataset, the names of its classes if `classes` is None.
         channels: if `data` is a path: channels of the images; None keeps those of the files.

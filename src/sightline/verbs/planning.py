@@ -1,4 +1,4 @@
-"""Plan a training: read the facts from the data, measure the speed of the model, and ask the model's own planner.
+"""Plan a training run: read the facts from the data, measure the speed of the model, and ask the model's own planner.
 
 The decisions themselves are pure functions beside the models (`Entry.plan`, such as `sightline.models.detection.plan`).
 """
@@ -28,7 +28,7 @@ _PROBED, _LOOKED_AT = 4, 50
 _FEWEST_TIMED, _MOST_TIMED, _TIMED_SHARE = 3, 8, 0.01
 """Steps whose time is measured: at least and at most this many, until they take this fraction of the minutes."""
 CACHED = 5
-"""Epochs between validations of a training on cached features."""
+"""Epochs between validations of a training run on cached features."""
 _SIDES = frozenset(
     {"left", "links", "linke", "linker", "linkes", "gauche", "izquierda", "izquierdo", "sinistra", "sinistro"}
     | {"right", "rechts", "rechte", "rechter", "rechtes", "droit", "droite", "derecha", "derecho", "destra", "destro"}
@@ -45,7 +45,7 @@ _BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[左右])|(?=[左
 
 @dataclass(frozen=True)
 class Plan:
-    """The choices of a training.
+    """The choices of a training run.
 
     Attributes:
         choices: in the order in which they were made.

@@ -1,4 +1,4 @@
-"""Prepare a training in the same way for the command line and for Python."""
+"""Prepare a training run in the same way for the command line and for Python."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ log = logging.getLogger("sightline")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training that is ready to start.
+    """A training run that is ready to start.
 
     Attributes:
         task: the task of the model.
         model: created for the data, or given by the caller.
         train: the training images, with the targets that the model needs.
-        validation: the validation images; None for a training without validation.
+        validation: the validation images; None for a training run without validation.
         recipe: the settings of the run.
         transform: augmentation of the training images.
         same_images: True if the images are the same in every epoch, that is, without augmentation.
@@ -102,7 +102,7 @@ def prepare(
     choose: bool = True,
     source: str = "train(…)",
 ) -> Prepared:
-    """Open, divide and check the data of a training, and create its model and recipe. Nothing is written.
+    """Open, divide and check the data of a training run, and create its model and recipe. Nothing is written.
 
     `sightline.train` and the command line both call this function, so that equal arguments train the same model on the
     same images.
@@ -312,7 +312,7 @@ def _start(
     begun: RunFacts | None,
     messages: list[str],
 ) -> str | Path | None:
-    """The weights that a training of a model starts from.
+    """The weights that a training run of a model starts from.
 
     If none are given, these are the ImageNet weights of its backbone if they are installed, which is added to
     `messages`. A resumed run does so only if it did so at its beginning.
@@ -338,7 +338,7 @@ def _planned(
     fixed: Mapping[str, Any],
     device: str | None,
 ) -> Plan:
-    """The plan of a training with the settings and arguments that are already fixed."""
+    """The plan of a training run with the settings and arguments that are already fixed."""
     return plan_for(
         find(name),
         train,

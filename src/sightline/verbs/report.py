@@ -95,7 +95,7 @@ def update_report(
         run: the run's folder.
         data: other images and labels; by default the data that the model was trained on.
         split: the split to show; "all" for all images; by default "val", else "test", without training images.
-        open_args: if `data` is a path: further arguments of `open_dataset`.
+        open_args: if `data` is a path: additional arguments of `open_dataset`.
         progress: show progress on stderr.
 
     Raises:

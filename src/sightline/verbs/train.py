@@ -79,7 +79,7 @@ def train(
         arguments: if `model` is a name: arguments of its builder, such as {"image_size": 320}.
         classes: if `model` is a name: either new names of the data's classes by their old ones (None removes a class),
             or the names of the classes to keep; for a PyTorch dataset that does not name its classes, their names.
-        open_args: if `data` is a path: further arguments of `open_dataset`, such as {"format": "coco"}.
+        open_args: if `data` is a path: additional arguments of `open_dataset`, such as {"format": "coco"}.
         recipe: the settings of the run; by default those of the model (`model.recipe_defaults`).
         name: the name of the run's folder in `runs`; by default the first free one of run1, run2, …
         runs: the folder of all runs.
@@ -152,7 +152,7 @@ def train_prepared(
     on_epoch: Callable[[Mapping[str, Any]], object] | None = None,
     alternating: bool = False,
 ) -> Run:
-    """Run a training that was prepared by `prepare`; arguments and errors as for `sightline.train`."""
+    """Run the training prepared by `prepare`; arguments and errors as for `sightline.train`."""
     from sightline.evaluation import evaluate as measure
     from sightline.training.alternating import train_in_steps
     from sightline.training.loop import fit
@@ -161,7 +161,9 @@ def train_prepared(
     task = prepared.task
     resume, known = prepared.folder is not None, prepared.trained_on
     if resume and alternating:
-        raise InputError("a training in alternating steps cannot be resumed; start it again, or train without them")
+        raise InputError(
+            "a training run in alternating steps cannot be resumed; start it again, or train without alternating steps"
+        )
     model.metadata = {trained_on.KEY: known.to_dict()}
     folder = prepared.folder or devices.agreed(device, lambda: new_run_folder(runs, name))
     model.before_training(folder, same_images=prepared.same_images)

@@ -74,7 +74,7 @@ def test_several_files_are_splits(tmp_path):
     ("entry", "words"),
     [
         (annotation(center_cam=[1, 2]), r"annotation 1: center_cam is \[1, 2\], but must be 3 numbers"),
-        (annotation(R_cam=(2 * np.eye(3)).tolist()), "annotation 1: R_cam is no rotation"),
+        (annotation(R_cam=(2 * np.eye(3)).tolist()), "annotation 1: R_cam is not a rotation"),
         (annotation(category_id=8), "annotation 1 has category_id 8, which is not among the classes"),
         (annotation(bbox2D_trunc=None, bbox2D_proj=None), "annotation 1 has none of bbox2D_tight"),
         (annotation(visibility="high"), "annotation 1: visibility is 'high', but must be a number"),

@@ -151,7 +151,7 @@ def test_what_is_written_is_what_predict_returns_and_is_continued(detector: Path
         sl.predict_to_parquet(detector, torch.zeros(3, 8, 8), out)
     with pytest.raises(InputError, match="give the file of a saved or exported model"):
         sl.predict_to_parquet(other, folder, out, workers=2)
-    with pytest.raises(InputError, match=r"has files that are no predictions \(0.png\)"):
+    with pytest.raises(InputError, match=r"has files that are not predictions \(0.png\)"):
         sl.predict_to_parquet(detector, folder, folder)
     with pytest.raises(InputError, match="has no predictions"):
         sl.read_predictions(folder)
@@ -309,7 +309,7 @@ def test_files_of_others_are_never_deleted(detector: Path, photos: Path, tmp_pat
     mine = tmp_path / "mine.parquet" / "objects" / "chair.obj"
     mine.parent.mkdir(parents=True)
     mine.write_text("v 0 0 0")
-    with pytest.raises(InputError, match=r"has files that are no predictions \(objects\)"):
+    with pytest.raises(InputError, match=r"has files that are not predictions \(objects\)"):
         sl.predict_to_parquet(detector, photos / "0.png", tmp_path / "mine.parquet")
     assert mine.read_text() == "v 0 0 0"
     out = tmp_path / "out.parquet"

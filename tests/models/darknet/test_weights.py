@@ -140,7 +140,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="5 bytes are too few for the header"):
         read_weights(file)
     file.write_bytes(Header().to_bytes() + b"12345")
-    with pytest.raises(InputError, match="behind the header are 5 bytes, which is no whole number of floats"):
+    with pytest.raises(InputError, match="after the header are 5 bytes, which is not a whole number of floats"):
         read_weights(file)
     with pytest.raises(InputError, match=r"a\.weights: the file exists"):
         save_darknet_weights(DarknetNetwork(parse_cfg(cfgs.SMALL_V3)), file)

@@ -35,7 +35,7 @@ def test_labels_that_are_no_class_are_told() -> None:
     model = segmenter(8)
     labels = torch.zeros(8, 8, dtype=torch.int64)
     labels[0, :3], labels[1, 0], labels[2, 0] = 5, -2, IGNORE
-    with pytest.raises(InputError, match=r"m\.png has labels that are no class: -2 \(1 pixels\), 5 \(3 pixels\); ids"):
+    with pytest.raises(InputError, match=r"m\.png has labels that are not class ids: -2 \(1 pixels\), 5 \(3 pixels\)"):
         model([torch.rand(3, 8, 8)], [ClassMap(labels, source="m.png")])
 
 

@@ -227,7 +227,7 @@ def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[
 
 
 def _cameras(dataset: Dataset, sizes: np.ndarray) -> Iterator[Problem]:
-    """Cameras of labels in metres that are no cameras, or whose principal point lies outside their image."""
+    """Cameras of labels in metres that are not cameras, or whose principal point lies outside their image."""
     if not needs_cameras((dataset.about,)):
         return
     for i, (height, width) in enumerate(sizes.tolist()):

@@ -38,7 +38,7 @@ class Conversion:
         format: its format.
         images, objects: number of images and objects written.
         lost: what the format cannot store, with the number of values lost.
-        notes: further remarks on what was written.
+        notes: additional remarks on what was written.
         labels: description of the labels; if empty, the number of objects is used.
         item: what `images` counts: "image", or "video".
     """

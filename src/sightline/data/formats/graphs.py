@@ -30,7 +30,7 @@ class GraphObject:
         label: its class.
         box: x1, y1, x2, y2, in pixels or as fractions of the image.
         where: its place in the file, for messages.
-        attributes: further data, as `Gather.object` takes them.
+        attributes: additional data, as `Gather.object` takes them.
         line: its line in the file, or None.
     """
 

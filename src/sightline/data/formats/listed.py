@@ -38,7 +38,7 @@ class Listed:
         split: the name of its split.
         size: (height, width) as stated in the file; (0, 0) if not stated.
         entries: its objects, in the reader's format.
-        extra: further data about the image.
+        extra: additional data about the image.
     """
 
     name: str

@@ -244,7 +244,9 @@ def _cuboid(content: Mapping[str, Any], where: str) -> list[float]:
         return unknown
     matrix = torch.tensor(rotation, dtype=torch.float64).reshape(3, 3)
     if not torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-2) or matrix.det() < 0:
-        raise InputError(f"{where}: R_cam is no rotation: {matrix.tolist()}; correct it, or set valid3D to false")
+        raise InputError(
+            f"{where}: R_cam is not a rotation matrix: {matrix.tolist()}; correct it, or set valid3D to false"
+        )
     return [*centre, *sides, *angles_from_rotation(matrix).tolist()]
 
 

@@ -144,7 +144,7 @@ def _placed(entry: Mapping[str, Any], home: Path, where: str) -> MeshFile:
     rotation = np.array(_numbers(entry, "rot_mat", 9, where)).reshape(3, 3)
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2):
         raise InputError(
-            f"{where} has a rot_mat that is no rotation: its rows must be orthogonal unit vectors; correct it"
+            f"{where} has a rot_mat that is not a rotation: its rows must be orthogonal unit vectors; correct it"
         )
     half_turn = np.array([-1.0, -1.0, 1.0])
     translation = half_turn * np.array(_numbers(entry, "trans_mat", 3, where))

@@ -189,7 +189,7 @@ def write_folder(
     Args:
         lines: function that returns the label text of image i, from the columns, i, and the image's stated and
             actual size.
-        more: further entries of data.yaml, which is then always written.
+        more: additional entries of data.yaml, which is then always written.
     """
     import yaml
 

@@ -16,7 +16,7 @@ Augmentation = Callable[[Tensor, Any, np.random.Generator], tuple[Tensor, Any]]
 """Transforms an image [C, H, W] and its target together: `(image, target, generator) -> (image, target)`.
 
 All randomness comes from the generator, so the same seed gives the same result. A plain function can be used; a
-`Transform` has further properties.
+`Transform` has additional properties.
 """
 
 

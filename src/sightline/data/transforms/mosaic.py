@@ -1,6 +1,6 @@
 """Mosaic: four images as the tiles of one, and what all augmentations that combine several images share.
 
-Those need further samples: `bind(data, size)` gives them the dataset, from which they draw others with their generator,
+Those need other samples: `bind(data, size)` gives them the dataset, from which they draw others with their generator,
 so they stay pure functions of it. If they are not bound, as for a single image, every other image is the same image.
 `closed()` replaces them in the last part of training, in which the network should see unmodified images (Ge et al.,
 "YOLOX", 2021, section 2.1).
@@ -45,7 +45,7 @@ class CachedSamples:
 
     Args:
         data: returns (image, target) by index.
-        room: maximum number of bytes of cached images; further images are read each time.
+        room: maximum number of bytes of cached images; other images are read each time.
     """
 
     def __init__(self, data: Samples, room: int = 1 << 29):

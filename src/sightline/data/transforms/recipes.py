@@ -48,7 +48,7 @@ def detection(
         vertical_flip: probability of a vertical flip; use 0.5 for images without an up direction.
         colour: change colours; set to False if classes are distinguished by colour.
         keypoint_swap: see `Compose`.
-        extra: further augmentations, applied last, e.g. `Kornia(…)`.
+        extra: additional augmentations, applied last, e.g. `Kornia(…)`.
 
     Raises:
         InputError: the strength is unknown.
@@ -101,7 +101,7 @@ def mosaic(
             "YOLOX", 2021, section 2.1).
         closing: fraction of training, at its end, that uses single images.
         keypoint_swap: see `Compose`.
-        extra: further augmentations, applied last.
+        extra: additional augmentations, applied last.
     """
     swap = None if keypoint_swap is None else tuple(keypoint_swap)
     tiles: Transform = Mosaic(scale=scale, flip=flip, vertical_flip=vertical_flip, keypoint_swap=swap)
@@ -170,7 +170,7 @@ POLICIES = ("randaugment", "erasing", "mixup", "cutmix")
 def with_policies(
     base: Compose, randaugment: bool = False, erasing: bool = False, mixup: bool = False, cutmix: bool = False
 ) -> Compose:
-    """A recipe with further augmentation policies.
+    """A recipe with additional augmentation policies.
 
     Args:
         base: the recipe.

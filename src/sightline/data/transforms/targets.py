@@ -40,7 +40,7 @@ within_image.register(Instances, objects_within)
 
 @singledispatch
 def boxes_to_keep(target: Any) -> np.ndarray:
-    """[N, 4] float64 xyxy of the boxes of objects that are no crowd regions; empty for types without objects.
+    """[N, 4] float64 xyxy of the boxes of objects that are not crowd regions; empty for types without objects.
 
     These are the boxes that a crop should keep.
     """

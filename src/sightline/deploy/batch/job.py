@@ -100,7 +100,7 @@ def predict_to_parquet(
     The folder gets images/ (a row per image), objects/ (a row per object, region or event), and errors/ (a row per
     image that could not be predicted); see `sightline.deploy.batch.tables` for their columns. A part is written when
     its images are predicted, and is complete or not there. If the call is repeated with the same folder, the images
-    that are in it are left out: an interrupted prediction continues, and further images are added.
+    that are in it are left out: an interrupted prediction continues, and additional images are added.
 
     Args:
         model: a saved or exported file, or a run's folder; with one worker also a model.
@@ -224,7 +224,7 @@ def _same_job(folder: Folder, model: Model, settings: Settings, names: Sequence[
         others = [name for name in folder.names() if name != "_lock"]
         if others:  # also folders, since files in images/ or objects/ would be taken for parts
             raise InputError(
-                f"the folder {folder.uri} has files that are no predictions ({others[0]}); give another --out"
+                f"the folder {folder.uri} has files that are not predictions ({others[0]}); give another --out"
             )
         stated = settings.full_scale if settings.full_scale is not None else full_scale_of(model)
         scale = common_scale([item_of(name) for name in names], stated)

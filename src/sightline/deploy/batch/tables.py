@@ -11,7 +11,7 @@ and for classification class, label and score of the best class and scores, the 
 duration, in seconds. A row of objects/ has source; row, its number in the image, from 0; and
 
 - of an object: class, label, score, x1, y1, x2, y2 (pixels), mask (COCO's RLE: size [height, width] and counts), and
-  each further field of `Instances` under its name: numbers and text as they are, tensors as flat lists;
+  each additional field of `Instances` under its name: numbers and text as they are, tensors as flat lists;
 - of the region of a class in a class map: class, label, pixels (their number), x1, y1, x2, y2 and mask;
 - of an event: start, end (seconds), caption and score.
 
@@ -64,7 +64,7 @@ class Parts:
 
 @singledispatch
 def parts_of(result: Any) -> Parts:
-    """A result in columns; functions for further types can be registered.
+    """A result in columns; functions for additional types can be registered.
 
     Raises:
         InputError: results of this type have no columns.

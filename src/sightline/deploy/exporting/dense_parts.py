@@ -73,7 +73,7 @@ class RegionPart(Part):
 
 
 def _of_classes(model: Detector, found: Selected) -> Selected:
-    """The detections without those of outputs that are no class."""
+    """The detections without those of outputs that belong to no class."""
     scores, order = falling(torch.where(model.classes_of(found.labels) >= 0, found.scores, LEAST))
     labels, places = found.labels.gather(1, order), found.places.gather(1, order)
     return Selected(at_places(found.boxes, order), scores, labels, places)

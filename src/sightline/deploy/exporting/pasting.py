@@ -37,7 +37,7 @@ def add_pasted_boxes(nodes: Nodes, masks: Node, boxes: Node, original: Node, cel
 
 
 def add_pasted_grids(nodes: Nodes, masks: Node, boxes: Node, original: Node, cells: int) -> Node:
-    """Add what `sightline.ops.mask_grids.paste_grids` does; arguments as of `add_pasted_boxes`, masks are logits."""
+    """Add what `sightline.ops.mask_grids.paste_grids` does; arguments as for `add_pasted_boxes`, masks are logits."""
 
     def weights(low: Node, high: Node, pixels: Node) -> Node:
         centre = nodes.Add(_numbers(nodes, pixels), 0.5)

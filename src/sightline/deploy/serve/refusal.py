@@ -11,7 +11,7 @@ class Refusal(Exception):
     Args:
         status: the HTTP status code.
         sentence: what is wrong, and what to do.
-        headers: further headers of the response.
+        headers: additional headers of the response.
     """
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None):

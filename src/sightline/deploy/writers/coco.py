@@ -28,7 +28,7 @@ class CocoFiles:
         names: names of the classes, in the order of their ids.
         paths: the label file of each image below labels/, by the images' positions.
         formats: some of `FORMATS`.
-        further: entries of annotations that are further columns of the CSV file.
+        further: entries of annotations that are additional columns of the CSV file.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CocoFiles:
         Args:
             image: the next image.
             entries: "category_id", "bbox" and the other entries of a COCO annotation.
-            more: further entries of the image.
+            more: additional entries of the image.
         """
         self._results["images"].append({"id": image.number, **image.entry(), **(more or {})})
         for entry in entries:
@@ -80,7 +80,7 @@ def write_csv(results: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, 
     Args:
         results: the contents of predictions.json: "images" and "annotations".
         folder: the folder for predictions.csv.
-        further: entries of annotations that are further columns.
+        further: entries of annotations that are additional columns.
     """
     images = {image["id"]: image for image in results["images"]}
     with atomic_write(folder / CSV_FILE) as path, path.open("w", newline="", encoding="utf-8") as file:

@@ -34,7 +34,7 @@ class DetectionFiles:
     taken: frozenset[Path] = frozenset()
     what = "object"
     columns: tuple[str, ...] = ()
-    """Entries of annotations that are further columns of the CSV file."""
+    """Entries of annotations that are additional columns of the CSV file."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
         self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), formats, self.columns)

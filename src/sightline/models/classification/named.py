@@ -40,7 +40,7 @@ def classifier(
         label_smoothing: amount of label smoothing in the loss (Szegedy et al. 2016, section 7); 0 disables it.
         options: normalisation of the network, and how many of its parts learn. What follows the last part (the last
             convolution of an EfficientNet, the fully connected layers) always learns.
-        own: further arguments of the network.
+        own: additional arguments of the network.
     """
     names = Classes(classes)
     if not len(names):

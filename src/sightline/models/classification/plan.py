@@ -1,6 +1,6 @@
-"""How the training of an image classifier on EfficientNet-Lite chooses its settings by the data and the time budget.
+"""Choose the settings for training an image classifier with EfficientNet-Lite from the dataset and the time budget.
 
-Pure functions of plain numbers; benchmarks/results/short_trainings.md has the trials behind them.
+Pure functions of plain numbers; the rules follow from the trials in benchmarks/results/short_trainings.md.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import counted
 
 SIZES = (224, 192, 160, 128)
-"""Sides of the images that a training may choose, in pixels: that of the published weights, and cheaper ones."""
+"""Image sizes to choose from, in pixels: that of the published weights, and cheaper ones."""
 PASSES, FEWEST, MOST = 6, 2000, 8000
-"""Images that a training should see: six times all of them, but at least 2000 and no more than 8000 are needed."""
+"""Number of images to process: six passes over the dataset, but at least 2000 and at most 8000 images."""
 LONG = 4
-"""The whole network is trained if the budget holds this many times as many images."""
+"""The whole network is trained if this many times as many images fit into the budget."""
 STEPS = 200
-"""Optimizer steps that a training should have; batches are halved to 16 if there would be fewer."""
+"""Minimum number of optimizer steps; the batch size is halved to 16 if there would be fewer."""
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Plan a training that starts from pretrained weights. One from random numbers mostly keeps the model's defaults.
+    """Plan a training run. From random weights, most settings keep the defaults of the model.
 
     Raises:
-        InputError: the minutes hold fewer than ten steps.
+        InputError: fewer than ten steps fit into the time budget.
     """
     choices = mirroring(facts)
     if not budget.pretrained:
@@ -58,22 +58,22 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
 
 
 def wanted(images: int) -> int:
-    """Number of images, counted in every epoch, that a training from pretrained weights should see."""
+    """Number of images to process when training from pretrained weights; an image counts once in each epoch."""
     return max(FEWEST, min(MOST, PASSES * images))
 
 
 def image_size(images: int, held: Callable[[int], float]) -> int:
-    """The largest of `SIZES` at which the budget holds `wanted` images; the smallest if it does at none.
+    """The largest of `SIZES` at which `wanted` images fit into the budget, or else the smallest.
 
     Args:
         images: number of training images.
-        held: number of images of a size that the budget holds.
+        held: number of images of a size that fit into the budget.
     """
     return next((size for size in SIZES if held(size) >= wanted(images)), SIZES[-1])
 
 
 def how_to_learn(seen: float, images: int) -> list[Choice]:
-    """Batch size, normalisation and trainable parts for a training that sees so many images."""
+    """Batch size, normalisation and trainable parts for a training run that processes `seen` images."""
     choices = []
     if seen / 32 < STEPS:
         choices.append(

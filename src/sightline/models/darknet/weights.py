@@ -61,8 +61,8 @@ def read_weights(path: str | Path) -> tuple[Header, np.ndarray]:
     header = Header(header.major, header.minor, header.revision, struct.unpack_from(kind, content, 12)[0])
     if (len(content) - start) % 4:
         raise InputError(
-            f"{path}: behind the header are {len(content) - start} bytes, which is no whole number of floats; the file "
-            "is cut off or of another kind"
+            f"{path}: after the header are {len(content) - start} bytes, which is not a whole number of floats; the "
+            "file is truncated or of another kind"
         )
     return header, np.frombuffer(content, "<f4", offset=start)
 

@@ -1,4 +1,4 @@
-"""What explanations ask a detector for: its candidates, and the scores of one detection's further fields."""
+"""What explanations ask a detector for: its candidates, and the scores of one detection's additional fields."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class CandidateHooks(Model):
         """The candidates of all images of a batch at once, by tensor operations alone, so that it can be exported.
 
         Args:
-            batch: as of `candidates`. Only its tensor is used.
+            batch: as in `candidates`. Only its tensor is used.
 
         Raises:
             InputError: the places of this detector's candidates depend on the image.
@@ -55,7 +55,8 @@ class CandidateHooks(Model):
     def selection(self) -> Selection:
         """How the detections are selected from the candidates.
 
-        A head with outputs that are no class (`output_ids`) also selects their boxes, which are removed afterwards.
+        A head with outputs that belong to no class (`output_ids`) also selects their boxes, which are removed
+        afterwards.
         """
         return Selection()
 

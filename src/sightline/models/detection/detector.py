@@ -21,7 +21,7 @@ SMALL_RATE: dict[str, Any] = {"lr": 1e-3}
 
 Detections = list[dict[str, Tensor]]
 """An entry per image: boxes [N, 4] in pixels of the batch, labels [N] as outputs of the head, scores [N]; fields that
-further heads add."""
+additional heads add."""
 
 
 class Detector(CandidateHooks):
@@ -90,7 +90,7 @@ class Detector(CandidateHooks):
         return outputs[..., self._output_of_class - (0 if self.background_output else 1)]
 
     def classes_of(self, labels: Tensor) -> Tensor:
-        """The class ids [...] of outputs of the head [...]; −1 for outputs that are no class."""
+        """The class ids [...] of outputs of the head [...]; −1 for outputs that belong to no class."""
         return self._class_of_output[labels]
 
     def prepare(

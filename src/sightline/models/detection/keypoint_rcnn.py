@@ -63,7 +63,7 @@ def keypoint_rcnn(
         num_keypoints: P, keypoints per object; COCO's persons have 17.
         convs: number of convolutions of the keypoint head.
         conv_channels: number of channels of each; None for as many as the pyramid has.
-        arguments: further arguments of `faster_rcnn`.
+        arguments: additional arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
     regions = base.roi_heads.region_features

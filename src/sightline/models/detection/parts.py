@@ -87,7 +87,7 @@ def region_layers(net: Network, channels: int, hidden: int) -> nn.Module:
 
 
 def level_anchors(bases: Sequence[Tensor], maps: Sequence[Tensor], batch: ImageBatch) -> list[Tensor]:
-    """The anchors of each map: [S_l, 4] xyxy in pixels of the batch; `bases` as of `pyramid_anchors`."""
+    """The anchors of each map: [S_l, 4] xyxy in pixels of the batch; `bases` as in `pyramid_anchors`."""
     shapes: list[Size] = [(x.shape[-2], x.shape[-1]) for x in maps]
     size = batch.tensor.shape[-2], batch.tensor.shape[-1]
     return pyramid_anchors(bases, shapes, size, device=batch.tensor.device, dtype=torch.float32)

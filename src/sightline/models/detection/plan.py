@@ -1,7 +1,7 @@
-"""How Sightline's own detector plans a training by its data and its budget.
+"""Choose the settings for training Sightline's own detector from the dataset and the time budget.
 
-The rules were reasoned from a few trials (`docs/sightline_detector.md`) and agree with what trainings of three minutes
-reach (`benchmarks/results/three_minutes.md`); the thresholds were not scanned.
+The rules were derived from a few trials (`docs/sightline_detector.md`) and agree with what training runs of three
+minutes reach (`benchmarks/results/three_minutes.md`); the thresholds were not tuned.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import are, counted
 
 SMALLEST_OBJECT = 24
-"""Pixels that the small objects of the data (the 10th percentile) should have inside the network: three cells."""
+"""Size in pixels that small objects (the 10th percentile) should have in the network's input: three cells."""
 SMALLEST, LARGEST, STEP = 224, 640, 32
-"""Range of the chosen `image_size`, and the stride of the coarsest map, of which it is a multiple."""
+"""Range of the chosen `image_size`, which is a multiple of the stride of the coarsest map."""
 ENLARGED = 2.0
-"""Images are enlarged to at most this many times their size: beyond it they only cost time."""
+"""Maximum factor by which images are enlarged; larger ones only cost time."""
 USUAL = 320
 """The `image_size` for data without small objects."""
 FEWEST_EPOCHS = {True: 8, False: 30}
-"""Epochs below which a smaller `image_size` serves better, from pretrained weights and from random ones."""
+"""Number of epochs below which a smaller `image_size` is better, by whether weights are pretrained."""
 FEW_STEPS = 280
-"""Steps below which batches are halved, for twice as many steps."""
+"""Number of steps below which the batch size is halved, for twice as many steps."""
 MOSAIC_EPOCHS = 40
-"""Epochs from which mosaics help: they make every image harder, which costs more in a short training than it brings."""
+"""Number of epochs from which mosaics help; in shorter training the harder images cost more than they bring."""
 LONG = 8000
-"""Images, each counted as often as it is seen, from which on the whole backbone is trained."""
+"""Number of images from which the whole backbone is trained; an image counts once in each epoch."""
 FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
-"""Arguments of a pretrained backbone in a short training."""
+"""Arguments of a pretrained backbone for short training."""
 WHOLE_TRAINING = 3000
-"""Steps of a training without any budget, from pretrained weights; from random ones four times as many."""
+"""Number of steps without a budget, from pretrained weights; from random weights four times as many."""
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Choose the resolution, the batch, the length and the augmentation of a training.
+    """Choose the resolution, the batch, the length and the augmentation of a training run.
 
     Raises:
-        InputError: the minutes hold fewer than ten steps.
+        InputError: fewer than ten steps fit into the time budget.
     """
     choices = []
     size = budget.given.get("image_size")
@@ -105,7 +105,7 @@ def resolution(facts: Facts, budget: Budget) -> Choice:
 
 
 def seen_images(facts: Facts, budget: Budget, size: int) -> float | None:
-    """The number of training images that the budget holds, each counted as often as it is seen; None without one."""
+    """The number of images that fit into the budget, counted once in each epoch; None without a budget."""
     by_epochs = None if budget.epochs is None else float(budget.epochs * facts.images)
     if budget.minutes is None or budget.speed is None:
         return by_epochs
@@ -114,7 +114,7 @@ def seen_images(facts: Facts, budget: Budget, size: int) -> float | None:
 
 
 def seconds_per_image(budget: Budget, size: int) -> float:
-    """Measured at one size only, the user's or the usual one: the time is nearly proportional to the pixels."""
+    """Time per image, measured at one size (the user's or `USUAL`): it is nearly proportional to the pixels."""
     assert budget.speed is not None
     frozen = FROZEN if budget.pretrained and budget.takes_backbone else {}
     measured = budget.given.get("image_size") or USUAL
@@ -133,7 +133,7 @@ def backbone(images: float | None) -> list[Choice]:
 
 
 def batch_size(facts: Facts, images: float | None) -> Choice:
-    """Small batches if there would be few steps: each step moves the weights once more."""
+    """A small batch size if there would be few steps, because each step updates the weights once."""
     if images is not None and images / 8 < FEW_STEPS:
         larger = counted(round(images / 8), "step")
         return Choice("batch_size", 4, f"batches of 8 would be {larger}, fewer than {FEW_STEPS}")
@@ -143,15 +143,17 @@ def batch_size(facts: Facts, images: float | None) -> Choice:
 
 
 def whole_training(facts: Facts, budget: Budget, steps_per_epoch: int) -> Choice:
-    """The number of epochs of a training without a budget."""
+    """The number of epochs of a training run without a budget."""
     steps = WHOLE_TRAINING * (1 if budget.pretrained else 4)
     epochs = min(300, max(12, math.ceil(steps / steps_per_epoch)))
     start = "pretrained weights" if budget.pretrained else "random weights"
-    return Choice("epochs", epochs, f"{epochs * steps_per_epoch} steps, which a training from {start} makes use of")
+    return Choice(
+        "epochs", epochs, f"{epochs * steps_per_epoch} steps, from which a training run from {start} still benefits"
+    )
 
 
 def averaging(steps: float) -> Choice:
-    """The average of the weights reaches back over a tenth of the training."""
+    """The decay with which the average of the weights covers the last tenth of training."""
     decay = round(min(0.9998, max(0.9, 1 - 10 / max(steps, 1))), 4)
     last, known = 1 / (1 - decay), counted(round(steps), "step")
     share = f"all {known}" if last >= steps else f"the last {last:.0f} of {known}"
@@ -159,7 +161,7 @@ def averaging(steps: float) -> Choice:
 
 
 def augmentation(epochs: float) -> Choice:
-    """Mosaics only in long trainings."""
+    """Mosaic augmentation only for long training runs."""
     if epochs >= MOSAIC_EPOCHS:
         return Choice("augmentation", "mosaic", f"{epochs:.0f} epochs are enough to learn from mosaics")
     if epochs >= 15:

@@ -407,7 +407,7 @@ def pp_yolo_resnet18_vd(
 ) -> PPYOLO:
     """PP-YOLO on ResNet-18-vd: two levels, no pairs of convolutions in the neck; 19,099,492 parameters with 80 classes.
 
-    Not in the paper; its authors published a model of this size later. Arguments as of `pp_yolo_resnet50_vd`.
+    Not in the paper; its authors published a model of this size later. Arguments as for `pp_yolo_resnet50_vd`.
     """
     net = resnet18_vd(in_channels=in_channels, deformable=deformable)
     backbone = net.maps_of(net.stages[2:])

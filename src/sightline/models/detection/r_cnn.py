@@ -139,7 +139,7 @@ class RCNN(Detector):
     box_bias: Tensor
 
     def class_outputs(self, key: str, shape: Sequence[int]) -> list[list[Output]]:
-        """Those of the softmax. The SVMs and box regressors are not kept: they are fitted anew after every training."""
+        """The layers of the softmax. SVMs and box regressors are not kept: every training run fits them again."""
         return super().class_outputs(key, shape) if key.startswith("softmax_layer.") else []
 
     def process(self, batch: ImageBatch, targets: Sequence[Instances] | None) -> tuple[Detections, Losses]:

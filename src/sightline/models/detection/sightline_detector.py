@@ -11,7 +11,7 @@ It combines parts from several papers:
 - task-aligned assignment, and classification targets equal to the quality of the prediction (Feng et al., "TOOD", 2021,
   section 3.2).
 
-Ablations, in AP50:95 of short trainings of `sightline_n` on scenes and on blood cells (one run against the mean of
+Ablations, in AP50:95 of short training runs of `sightline_n` on scenes and on blood cells (one run against the mean of
 three runs, so differences up to 0.01 are within noise; see `docs/sightline_detector.md`): mosaic +0.071 and +0.005;
 switching it off for the last part of training +0.009 and +0.012; plain cross-entropy with quality targets +0.119 and
 +0.005 over varifocal loss, +0.042 and −0.004 over quality focal loss; distribution focal loss +0.029 and +0.014; twice
@@ -206,7 +206,7 @@ class SightlineDetector(Detector):
     def further_fields(
         self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
     ) -> Detections:
-        """Hook for models with further heads: the detections with the fields of these heads instead of "points".
+        """Hook for models with additional heads: the detections with the fields of these heads instead of "points".
 
         Args:
             found: as `decode` returns them; "points" are the points that the detections were decoded from.
@@ -224,7 +224,7 @@ class SightlineDetector(Detector):
         assignment: Assignment,
         targets: Sequence[Instances],
     ) -> Losses:
-        """Hook for models with further heads: their losses.
+        """Hook for models with additional heads: their losses.
 
         Args:
             maps: the maps of the neck.

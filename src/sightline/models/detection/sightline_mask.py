@@ -187,7 +187,7 @@ def sightline_mask(
         mask_channels: number of channels of the map that all masks share, and of the predicted convolutions.
         mask_hidden: number of channels of the convolutions that compute this map.
         masks: settings of the masks.
-        arguments: further arguments of `sightline_detector`.
+        arguments: additional arguments of `sightline_detector`.
     """
     base = sightline_detector(classes, **arguments)
     width, levels = base.neck.out_channels, len(base.strides)

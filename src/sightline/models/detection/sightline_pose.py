@@ -3,8 +3,8 @@
 The loss of an object's keypoints is 1 − OKS, the measure itself (section 3.3), with cross-entropy for whether each is
 visible at all (section 3.4).
 
-Departures from the paper, for short trainings: keypoints are predicted relative to the predicted box and in units of
-it, not relative to the cell; and the distance is added to the loss, because OKS has no gradient for keypoints that
+Departures from the paper, for short training runs: keypoints are predicted relative to the predicted box and in units
+of it, not relative to the cell; and the distance is added to the loss, because OKS has no gradient for keypoints that
 are still far from their place.
 """
 
@@ -206,9 +206,9 @@ def sightline_pose(
 
     Args:
         classes: names of the classes.
-        num_keypoints: P, keypoints per object; COCO's persons have 17. A training takes the number of its data.
+        num_keypoints: P, keypoints per object; COCO's persons have 17. A training run takes the number of its data.
         pose: settings of the keypoints.
-        arguments: further arguments of `sightline_detector`.
+        arguments: additional arguments of `sightline_detector`.
     """
     if num_keypoints < 1:
         raise InputError(f"num_keypoints is {num_keypoints}, but objects need at least 1 keypoint")

@@ -51,7 +51,7 @@ class ClipPreprocess(Preprocess):
         mean, std: as for `Preprocess`.
         frames: number of frames T of each clip.
         side: height and width of each frame in pixels.
-        arguments: further arguments of `Preprocess`.
+        arguments: additional arguments of `Preprocess`.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], frames: int, side: int, **arguments: Any):

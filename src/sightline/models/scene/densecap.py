@@ -178,7 +178,7 @@ def densecap(
             captions from the region alone, as in the paper.
         own_layers: whether captions have fully connected layers of their own, beside those of scores and boxes; False
             for the same ones, as in the paper.
-        arguments: further arguments of `faster_rcnn`.
+        arguments: additional arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
     features = base.roi_heads.region_features
@@ -208,7 +208,7 @@ def densecap_single(
     Args:
         classes, words, embedding, hidden_words, captions, context, own_layers: as for `densecap`.
         hidden: width of the fully connected layers; VGG's published weights have 4096.
-        arguments: further arguments of `faster_rcnn_single`.
+        arguments: additional arguments of `faster_rcnn_single`.
     """
     base = faster_rcnn_single(classes, hidden=hidden, **arguments)
     features = base.roi_heads.region_features
@@ -240,7 +240,7 @@ SMALL: dict[str, Any] = {
     "captions": CaptionSettings(samples=12),
     "context": 3.0,
 }
-"""Arguments for trainings on CPUs: smaller images and fewer regions than the paper's, narrower layers; captions are
+"""Arguments for training runs on CPUs: smaller images and fewer regions than the paper's, narrower layers; captions are
 also made from the surroundings of regions, since they say where something is."""
 RECIPE: dict[str, Any] = {"lr": 1e-3, "epochs": 24}
 """Training settings of the small models: captions need many steps, boxes few."""

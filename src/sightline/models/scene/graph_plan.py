@@ -1,4 +1,4 @@
-"""How the training of a small scene graph model chooses its settings by the data."""
+"""Choose the settings for training a small scene graph model from the dataset."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import counted
 
 ENLARGED = 1.4
-"""Images are enlarged by about this factor: the finest map has a cell per 8 pixels, and small objects few of them."""
+"""Images are enlarged by about this factor, because small objects cover few cells of the finest map (stride 8)."""
 SMALLEST, LARGEST, STEP = 96, 480, 32
-"""Range of the chosen `min_size`, of which it is a multiple."""
+"""Range of the chosen `min_size`, and the number that it is a multiple of."""
 SEEN = 8000
-"""Images, each counted as often as it is seen, that a training without any budget makes use of."""
+"""Number of images to process without a budget; an image counts once in each epoch."""
 STEPS = 500
-"""Optimizer steps that a training should have; batches are halved to 4 if there would be fewer."""
+"""Minimum number of optimizer steps; the batch size is halved to 4 if there would be fewer."""
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Choose the resolution, the length of a training without a budget, and the batch size."""
+    """Choose the resolution, the length of a training run without a budget, and the batch size."""
     shorter = min(facts.image_size)
     side = min(LARGEST, max(SMALLEST, round(ENLARGED * shorter / STEP) * STEP))
     choices = [Choice("min_size", side, f"the shorter side of the images is {shorter} pixels")]

@@ -57,7 +57,7 @@ def scene_graph(
         iterations: number of times that messages are exchanged (2 in the paper).
         frequency_bias: add the frequency of each predicate between objects of two classes to its score.
         relations: settings of relations.
-        arguments: further arguments of `faster_rcnn`.
+        arguments: additional arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
     names = require_predicates(predicates)

@@ -33,7 +33,7 @@ def scene_graph_frequency(
         classes: names of the classes.
         predicates: names of the predicates; `train` takes those of the data.
         relations: settings of relations.
-        arguments: further arguments of `faster_rcnn`.
+        arguments: additional arguments of `faster_rcnn`.
     """
     base = faster_rcnn(classes, **arguments)
     names = require_predicates(predicates)

@@ -92,7 +92,7 @@ def with_heads(
 
 
 def encoder_maps(net: Network, output_stride: int, low: int) -> FeatureMaps:
-    """A finer map of an encoder, and its last one at `output_stride`; `low` as of `dilated_maps`.
+    """A finer map of an encoder, and its last one at `output_stride`; `low` as in `dilated_maps`.
 
     MobileNet v3 is cut as published: all kernels of the last stage are dilated by 2, the first one, too, the map of
     stride 8 is the first of three blocks', and the last has the channels behind the 1×1 convolution.

@@ -1,6 +1,6 @@
-"""How the training of a U-Net on EfficientNet-Lite chooses its settings by the data and the time budget.
+"""Choose the settings for training a U-Net with EfficientNet-Lite from the dataset and the time budget.
 
-Pure functions of plain numbers; benchmarks/results/short_trainings.md has the trials behind them.
+Pure functions of plain numbers; the rules follow from the trials in benchmarks/results/short_trainings.md.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from sightline.words import counted
 CROP = 320
 """Side of the crops of the augmentation "crops", in pixels, for a model that keeps the size of images."""
 PASSES = 6
-"""How often training should see every pixel at least; images are made smaller until the budget holds that."""
+"""Minimum number of passes over all pixels; images are downsampled until these fit into the budget."""
 SMALLEST = 256
-"""Images are not made smaller than this shorter side for the sake of time, since thin objects disappear."""
+"""Minimum length of the shorter side after downsampling, because thin objects disappear below it."""
 LONG = 6000
-"""Crops from which on the whole encoder is trained: fewer are worth more with its early parts frozen."""
+"""Number of crops from which the whole encoder is trained; with fewer, frozen early parts give better results."""
 STEPS = 500
-"""Optimizer steps that a training should have; batches are halved to 4 if there would be fewer."""
+"""Minimum number of optimizer steps; the batch size is halved to 4 if there would be fewer."""
 
 
 def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Plan a training that starts from pretrained weights. One from random numbers mostly keeps the model's defaults.
+    """Plan a training run. From random weights, most settings keep the defaults of the model.
 
     Raises:
-        InputError: the minutes hold fewer than ten steps.
+        InputError: fewer than ten steps fit into the time budget.
     """
     choices = mirroring(facts)
     if not budget.pretrained:
@@ -79,13 +79,13 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
 def shorter_side(image_size: Size, images: int, held: float) -> int | None:
     """The shorter side, in pixels, to which images are resized; None keeps their size.
 
-    The pixels of an image are reduced until the budget holds `PASSES` passes over all images, which is a scale of
+    Images are downsampled until `PASSES` passes over all of them fit into the budget, which is a scale of
     √(held / (PASSES · images)).
 
     Args:
         image_size: median (height, width) of the images.
         images: number of training images.
-        held: number of whole images at full size that the budget holds.
+        held: number of images at full size that fit into the budget.
     """
     shorter = min(image_size)
     scale = math.sqrt(held / (PASSES * images))
@@ -94,7 +94,7 @@ def shorter_side(image_size: Size, images: int, held: float) -> int | None:
 
 
 def how_to_learn(crops: float) -> list[Choice]:
-    """Batch size and trainable parts of the encoder for a training that sees so many crops."""
+    """Batch size and trainable parts of the encoder for a training run that processes `crops` crops."""
     choices = []
     small = crops / 8 < STEPS
     choices.append(

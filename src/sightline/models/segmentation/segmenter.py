@@ -137,8 +137,8 @@ class Segmenter(Model):
         if bad.any():
             shown = ", ".join(f"{v} ({int((labels == v).sum())} pixels)" for v in labels[bad].unique().tolist()[:5])
             raise InputError(
-                f"{source} has labels that are no class: {shown}; ids are 0 to {len(self.classes) - 1}, and {IGNORE} "
-                "for pixels to ignore"
+                f"{source} has labels that are not class ids: {shown}; ids are 0 to {len(self.classes) - 1}, and "
+                f"{IGNORE} for pixels to ignore"
             )
 
     def map_layers(self) -> list[nn.Module]:

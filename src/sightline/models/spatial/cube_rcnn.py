@@ -12,8 +12,8 @@ Departures from the paper:
   the class are limited to a factor of 20;
 - IoUness (section 4.3): anchors of the background have the target 0, with which they are sampled as in Faster R-CNN.
 
-With `depth`, depth maps are a further input (not in the paper): they are added to the image by a learned convolution,
-which starts at zero, and the branch sees the depths inside of its region.
+With `depth`, depth maps are an additional input (not in the paper): they are added to the image by a learned
+convolution, which starts at zero, and the branch sees the depths inside of its region.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def cube_rcnn(
 
     Args:
         classes: names of the classes.
-        depth: whether the depth maps of images are a further input. Images without one are taken as unknown depth.
+        depth: whether the depth maps of images are an additional input. Images without one are taken as unknown depth.
         class_sides: mean width, height and length of the cuboids of each class in metres; by default 1 for all. `train`
             takes them from the data, and so the two following arguments.
         virtual_depth: mean and standard deviation of the logarithm of the objects' virtual depth (the depth divided by

@@ -15,7 +15,7 @@ Departures from the paper:
 - weights start from PyTorch's usual distributions, those of offsets from 0.
 
 The small models, for CPUs, differ in size: half as many features, two graph convolutions per stage, 1000 sampled points
-instead of 5000, and no masks. They are meant for short trainings:
+instead of 5000, and no masks. They are meant for short training runs:
 
 - the feature pyramid has batch normalisation (`mesh_rcnn`);
 - a fully connected branch sees the whole object (`sightline.nn.heads.voxel.VoxelHead`);
@@ -108,7 +108,7 @@ class MeshRCNN(FasterRCNN):
             boxes: [N, 4] xyxy in pixels of the batch.
 
         Returns:
-            voxels [N, G, G, G] before the sigmoid, and depths [N, 2] as of `DepthHead`.
+            voxels [N, G, G, G] before the sigmoid, and depths [N, 2] as in `DepthHead`.
         """
         maps = self.backbone(batch.tensor)
         _, voxels, depths = self.roi_heads.mesh_branch.predict(maps, list(boxes[:, None]), batch)
@@ -154,7 +154,7 @@ def mesh_rcnn(
         graph_convs: number of graph convolutions per stage.
         reach: farthest that a vertex moves along an axis in a stage, in longer sides of the box.
         meshes: settings of the voxel and mesh branches.
-        arguments: further arguments of `faster_rcnn`.
+        arguments: additional arguments of `faster_rcnn`.
 
     Raises:
         InputError: the grid is odd or too small, or the number of stages is negative.

@@ -165,7 +165,7 @@ def build_backbone(
         options: options of its normalisation, if it has any.
         num_classes: number of outputs of its last layer, which detectors do not use.
         known: Literal type of the suitable names.
-        arguments: further arguments of the network.
+        arguments: additional arguments of the network.
 
     Raises:
         InputError: the name is not suitable. The message lists those that are.

@@ -19,7 +19,7 @@ class ResNetVD(ResNet):
     """A residual network whose stem is deep and whose shortcuts average (figure 2).
 
     Args:
-        block, depths, num_classes, in_channels, norm, attention: as of `ResNet`.
+        block, depths, num_classes, in_channels, norm, attention: as in `ResNet`.
         deformable: deformable convolution, the second version, in the place of the last stage's 3×3 convolutions (the
             last one of each basic block).
     """

@@ -4,7 +4,7 @@ A map of few channels is shared by all objects of an image. For each object, a b
 convolutions, which turn this map and the object's relative coordinates into its mask. As in RTMDet-Ins (Lyu et al.
 2022, section 3.4), the map is computed from the neck's maps and the branch shares its convolutions among the levels.
 
-Departures from these papers, which matter for small objects and short trainings:
+Departures from these papers, which matter for small objects and short training runs:
 
 - The convolutions are computed on a grid of points over the object's box, not on the whole map. They are 1×1
   convolutions, so this gives their exact values at these points. A small object gets as many points as a large one,

@@ -90,7 +90,7 @@ class MeshHead(nn.Module):
         width: number of features of a vertex; 128 in the paper.
         stages: number of stages; 3 in the paper. With 0 the meshes stay as they are (its baseline "Voxel-Only").
         convs: number of graph convolutions per stage; 3 in the paper.
-        reach: as of `RefinementStage`.
+        reach: as in `RefinementStage`.
     """
 
     def __init__(self, channels: int, width: int = 128, stages: int = 3, convs: int = 3, reach: float = 1.0):

@@ -125,7 +125,7 @@ class MeshBranch(nn.Module):
     def predict(
         self, maps: dict[str, Tensor], regions: Sequence[Tensor], batch: ImageBatch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Features [R, C, S, S], voxels [R, G, G, G] before the sigmoid, and depths [R, 2] as of `DepthHead`."""
+        """Features [R, C, S, S], voxels [R, G, G, G] before the sigmoid, and depths [R, 2] as in `DepthHead`."""
         features = self.features(maps, regions, batch)
         return features, self.voxel_head(features), self.depth_head(self.depth_features(maps, regions, batch))
 

@@ -37,7 +37,7 @@ class AlignedRegions:
         levels: names of the feature maps to use.
         size: height and width of the features.
         samples: number of sampling points along each side of a bin.
-        aligned: as of `sightline.ops.regions.roi_align`.
+        aligned: as in `sightline.ops.regions.roi_align`.
     """
 
     def __init__(self, levels: Sequence[str], size: int = 7, samples: int = 2, aligned: bool = False):

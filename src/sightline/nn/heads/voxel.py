@@ -19,7 +19,7 @@ class VoxelHead(nn.Module):
     A voxel inside of an object depends on the whole of its shape, of which the convolutions see a part. With `whole`,
     a branch of fully connected layers on the features, averaged to half their size, is added to their logits (as for
     masks in Liu et al. 2018, "Path aggregation network for instance segmentation", section 3.4; its shape is of all
-    three axes). The paper has none. In short trainings the branch learns much faster.
+    three axes). The paper has none. In short training runs the branch learns much faster.
 
     Args:
         channels: number of channels of the region features.

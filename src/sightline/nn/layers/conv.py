@@ -106,7 +106,7 @@ class SameConv2d(nn.Conv2d):
         return [missing_pixels(*axis) for axis in zip(size, self.kernel_size, self.stride, strict=True)]
 
     def sides(self, size: Sequence[int]) -> tuple[int, int, int, int]:
-        """The padding left, right, top and bottom, as of `F.pad`."""
+        """The padding left, right, top and bottom, as in `F.pad`."""
         height, width = self.missing(size)
         return width // 2, width - width // 2, height // 2, height - height // 2
 

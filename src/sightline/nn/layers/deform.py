@@ -21,7 +21,7 @@ class DeformConv2d(nn.Module):
     Args:
         in_channels, out_channels: number of input and output channels.
         kernel: kernel size.
-        stride, padding, dilation, groups, bias: as of `nn.Conv2d`.
+        stride, padding, dilation, groups, bias: as in `nn.Conv2d`.
         offset_groups: number of groups of channels with separate offsets.
         modulated: whether there is a modulation mask in [0, 1] (the second version).
 
@@ -66,7 +66,7 @@ class DeformConv2d(nn.Module):
         nn.init.zeros_(self.offset.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] → [N, out_channels, h, w], h and w as of `nn.Conv2d`."""
+        """[N, C, H, W] → [N, out_channels, h, w], h and w as in `nn.Conv2d`."""
         moved = self.offset(x)
         mask = moved[:, self.shifts :].sigmoid() if self.modulated else None
         return deform_conv2d(

@@ -108,7 +108,7 @@ def subsampled_convolution(weight: Tensor, cells: int, shape: Sequence[int]) -> 
         [o, c, s, s]: outputs 0, O / o, 2 · O / o, …, channels likewise, taps from the first to the last.
 
     Raises:
-        InputError: O, C or S − 1 is no whole multiple of o, c or s − 1.
+        InputError: O, C or S − 1 is not a whole multiple of o, c or s − 1.
 
     Source: Chen et al., DeepLab, ICLR 2015, section 3; Liu et al., SSD, 2016, section 3, "Base network".
     """

@@ -19,7 +19,7 @@ from sightline.runtime import reading
 class ArrayFolder:
     """A folder of arrays by key, one file each. Several processes may share it.
 
-    A file appears in one step, whole; one that cannot be read counts as missing and is written anew.
+    A file appears in one step, whole; one that cannot be read counts as missing and is written again.
 
     Args:
         folder: made when the first array is kept.
