@@ -1,4 +1,4 @@
-"""The frames of videos, cameras and network streams, one by one: never are all of them in memory."""
+"""Read the frames of videos, cameras and network streams one by one, so that never all are in memory."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def overlapping_pairs(
 
 def best_pair(pairs: Pairs, detections: int) -> tuple[Ints, Floats]:
     """For each detection: the row of the object with the largest IoU (the first of equals) or −1, and that IoU."""
-    # Sorted by falling IoU and written in reverse, so that the last value written is the best.
+    # Sorted by descending IoU and written in reverse, so that the last value written is the best.
     order = np.lexsort((-np.arange(len(pairs.iou)), pairs.iou))
     best = np.full(detections, -1, dtype=np.int64)
     iou = np.zeros(detections)
@@ -257,7 +257,7 @@ def best_pair(pairs: Pairs, detections: int) -> tuple[Ints, Floats]:
 
 
 def match_greedy(pairs: Pairs, score: Floats, objects: int) -> tuple[Ints, Ints]:
-    """Match objects to at most one detection: by falling score, each detection takes the free object of largest IoU.
+    """Match objects to at most one detection: by descending score, each detection takes the free object of largest IoU.
 
     All images are matched together in a few rounds: a pair is final if the object is the best free one of the detection
     and no detection of higher score still competes for it. This gives the same pairs as matching one by one.

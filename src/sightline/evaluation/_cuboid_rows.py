@@ -14,7 +14,7 @@ from sightline.ops.cuboid_iou import paired_cuboid_iou
 from sightline.structures import Classes, Instances
 
 UNKNOWN_OVERLAP = 0.5
-"""Fraction of a detected box inside of an object without a cuboid from which on the detection does not count."""
+"""A detection does not count if at least this fraction of its box is inside an object without a cuboid."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def short(result: Any) -> str:
 
 
 def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """A `DetectionResult` dictionary as text: metrics with their protocols, classes by falling AP, notes."""
+    """A `DetectionResult` dictionary as text: metrics with their protocols, classes by descending AP, notes."""
     metrics, protocols, reasons = result["metrics"], result["protocols"], result["reasons"]
     lines = [
         f"{counted(result['images'], 'image')}, {counted(result['objects'], 'object')}, "
@@ -76,7 +76,7 @@ def detection_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> s
 
 
 def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """A `SegmentationResult` dictionary as text: metrics, classes by falling IoU, notes."""
+    """A `SegmentationResult` dictionary as text: metrics, classes by descending IoU, notes."""
     metrics, reasons = result["metrics"], result["reasons"]
     classes = counted(len(result["classes"]), "class")
     lines = [f"{counted(result['images'], 'image')}, {result['pixels']} pixels that count, {classes}", ""]
@@ -105,7 +105,7 @@ def segmentation_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -
 
 
 def classification_table(result: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
-    """A `ClassificationResult` dictionary as text: metrics with 95 % intervals, classes by falling F1, notes."""
+    """A `ClassificationResult` dictionary as text: metrics with 95 % intervals, classes by descending F1, notes."""
     metrics, reasons, intervals = result["metrics"], result["reasons"], result["intervals"]
     lines = [f"{counted(result['images'])}, {counted(len(result['classes']), 'class')}", ""]
     cells = [["  metric", "value", "95 % interval", ""]]

@@ -15,7 +15,7 @@ from sightline.structures.vocabulary import tokens_of
 CANDIDATES, COMPARED = 40, 120
 """Number of sentences that are tried, and of those that each is compared with: the most frequent ones."""
 UNIFORM = 0.5
-"""Fraction of captions that are one sentence from which on a remark is made."""
+"""A note is added if at least this fraction of captions is one and the same sentence."""
 FEWEST = 5
 """Number of captions below which one sentence is no sign of anything."""
 

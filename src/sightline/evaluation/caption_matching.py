@@ -28,7 +28,7 @@ Ints = NDArray[np.int64]
 
 
 class Matches(NamedTuple):
-    """The detections of one image that count, by falling score, and its targets.
+    """The detections of one image that count, by descending score, and its targets.
 
     Attributes:
         scores: [D] float.
@@ -122,7 +122,7 @@ def match(target: Instances, found: Instances) -> Matches:
 def average_precisions(
     overlaps: Floats, language: Floats, first: NDArray[np.bool_], objects: int
 ) -> tuple[Floats, Floats]:
-    """Average precision [5, 6] by IoU and caption score, and [5] by IoU alone, of detections by falling score."""
+    """Average precision [5, 6] by IoU and caption score, and [5] by IoU alone, of detections by descending score."""
     placed = first & (overlaps >= np.array(OVERLAPS)[:, None] - 1e-12)
     said = np.vstack([np.ones(len(language), bool), language > np.array(LANGUAGE)[:, None]])
     right = (placed[:, None] & said).reshape(len(OVERLAPS) * len(said), len(overlaps))

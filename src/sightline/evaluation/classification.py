@@ -120,7 +120,7 @@ class ClassificationResult:
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images: wrong predictions first, by falling confidence; then correct ones, by rising
+        """Indices of the images: wrong predictions first, by descending confidence; then correct ones, by ascending
         confidence."""
         return np.argsort(np.where(self.correct, self.confidence, -self.confidence), kind="stable").astype(np.int64)
 

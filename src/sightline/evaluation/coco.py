@@ -1,4 +1,4 @@
-"""COCO's metrics of boxes, masks and keypoints, computed by hotcoco, which equals pycocotools.
+"""COCO's metrics of boxes, masks and keypoints, computed by hotcoco, whose results equal those of pycocotools.
 
 Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and its evaluation code of 2017.
 """
@@ -40,7 +40,7 @@ class CocoNumbers:
     """COCO's metrics over all classes and of each class ([K], NaN for a class without objects), and the curves.
 
     Attributes:
-        metrics: the twelve metrics by name (ten for keypoints); None if no object is concerned.
+        metrics: the twelve metrics by name (ten for keypoints); None if there are no such objects.
         per_class: "AP", "AP50", "AP75", "APs", "APm", "APl" and "AR100"; for keypoints without "APs", and with "AR".
         curves: precision-recall curves by class name, for classes with objects.
     """

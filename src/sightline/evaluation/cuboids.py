@@ -135,7 +135,7 @@ class CuboidResult:
         return np.where(both > 0, 2 * right / np.maximum(both, 1), 1.0)
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images, by rising F1 at the operating point."""
+        """Indices of the images, by ascending F1 at the operating point."""
         return np.argsort(self.image_f1, kind="stable").astype(np.int64)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:

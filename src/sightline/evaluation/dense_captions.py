@@ -5,8 +5,8 @@ Johnson, Karpathy, Fei-Fei, "DenseCap", CVPR 2016, section 4.2, with the rules o
 - Labelled boxes that overlap heavily describe the same thing: as long as there are pairs with an IoU above 0.7, the box
   with the most such partners and these partners become one target, whose box is their mean and whose references are
   all their captions.
-- Detections are taken by falling score. Each belongs to the target that it overlaps most, whatever the thresholds are.
-  Only the first detection of a target can be right.
+- Detections are taken by descending score. Each belongs to the target that it overlaps most, at all thresholds. Only
+  the first detection of a target can be right.
 - A detection is right at a pair of thresholds if its IoU is at least the one (0.3, 0.4 … 0.7) and its caption scores
   above the other (0, 0.05 … 0.25) by the references of its target.
 - The average precision is the mean of the interpolated precision at recall 0, 0.01 … 1; the mAP is its mean over the 30
@@ -14,8 +14,8 @@ Johnson, Karpathy, Fei-Fei, "DenseCap", CVPR 2016, section 4.2, with the rules o
 
 The evaluator scores captions by the Java program METEOR, here they are scored by `sightline.evaluation.caption_scores`,
 so that the figures are not comparable with published ones. It also adds a pixel to the sides of boxes, which here are
-coordinates of edges. Objects without a caption and crowd regions are no targets; detections that overlap such a region
-most do not count.
+coordinates of edges. Objects without a caption and crowd regions are not targets; a detection whose largest overlap is
+with such a region does not count.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Ints = NDArray[np.int64]
 class DenseCaptionResult:
     """The result of evaluating dense captions. `print(result)` shows it as a table.
 
-    Detections are sorted by falling score over all images; those that do not count are left out.
+    Detections are sorted by descending score over all images; those that do not count are left out.
 
     Attributes:
         scores: [D] float, score of each detection.
@@ -173,7 +173,7 @@ class DenseCaptionResult:
             return np.asarray(2 * right / (found + self.targets_in))
 
     def worst_first(self) -> Ints:
-        """Indices of the images by rising `image_f1`; of equals, the one with more targets first."""
+        """Indices of the images by ascending `image_f1`; of equals, the one with more targets first."""
         return np.lexsort((-self.targets_in, self.image_f1)).astype(np.int64)  # NaN sorts last
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:

@@ -151,7 +151,7 @@ class DetectionResult:
         return self._errors[chosen, iou]
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images, by rising F1 at the operating point; of equals, the one with more errors first."""
+        """Indices of the images, by ascending F1 at the operating point; of equals, the one with more errors first."""
         errors = self.errors()
         return np.lexsort((-(errors.false_positives + errors.missed), errors.image_f1)).astype(np.int64)
 

@@ -142,7 +142,7 @@ class EventResult:
         return {}
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the videos by rising mean of caption score and recall; videos without events come last."""
+        """Indices of the videos by ascending mean of caption score and recall; videos without events come last."""
         with np.errstate(invalid="ignore"):
             own = (self.captions.mean(1) + self.recall.mean(1)) / 2
         return np.argsort(own, kind="stable").astype(np.int64)  # NaN is sorted last

@@ -178,7 +178,7 @@ def average_precision(
 
 
 def _thresholds(scores: Floats, total: int) -> Floats:
-    """The scores at which recall comes closest to each multiple of 1/40; `scores` of true positives, falling."""
+    """The scores at which recall comes closest to each multiple of 1/40; `scores` of true positives, descending."""
     found = []
     recall = 0.0
     for i, score in enumerate(scores.tolist()):

@@ -133,7 +133,7 @@ class ProposalResult:
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images by rising recall; of equals, the one with more missed objects first.
+        """Indices of the images by ascending recall; of equals, the one with more missed objects first.
 
         Images without objects come last.
         """

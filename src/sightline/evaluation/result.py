@@ -147,7 +147,7 @@ class PlainResult:
         return len(self.image_errors)
 
     def worst_first(self) -> NDArray[int64]:
-        """Indices of the images by falling error."""
+        """Indices of the images by descending error."""
         return np.argsort(-self.image_errors, kind="stable").astype(np.int64)
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:

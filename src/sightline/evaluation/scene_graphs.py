@@ -130,7 +130,7 @@ class SceneGraphResult:
         return self.objects.threshold
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images by rising recall (SGDet/ngR@50); images without relations come last."""
+        """Indices of the images by ascending recall (SGDet/ngR@50); images without relations come last."""
         return np.argsort(self.image_recall, kind="stable").astype(np.int64)  # NaN sorts last
 
     def intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:

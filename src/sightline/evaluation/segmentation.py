@@ -100,7 +100,7 @@ class SegmentationResult:
         return None
 
     def worst_first(self) -> NDArray[np.int64]:
-        """Indices of the images by rising mean IoU; images whose pixels are all ignored come last."""
+        """Indices of the images by ascending mean IoU; images whose pixels are all ignored come last."""
         return np.argsort(self.image_iou, kind="stable").astype(np.int64)  # NaN sorts last
 
     def confusions(self, most: int = 10) -> list[tuple[str, str, int]]:

@@ -264,7 +264,7 @@ def require_detector(model: Model) -> Detector:
     """The model as a detector.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a detector.
     """
     if isinstance(model, Detector):
         return model

@@ -1,4 +1,4 @@
-"""What a model is right about in labelled images: the cases in which explanation methods are compared.
+"""Correct predictions in labelled images: the cases on which explanation methods are compared.
 
 Each function takes a model, the name of an image, the image [C, H, W] and its label, and yields its cases.
 """
@@ -43,7 +43,7 @@ class Case:
 
 
 def class_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """The class of an image, if the model has it first; boxes of the class say where it is."""
+    """The class of an image, if it is the model's top prediction; boxes of the class say where it is."""
     first = most_likely_class(model, image).class_id
     boxes = getattr(label, "boxes", None)
     if boxes is None:
@@ -56,7 +56,7 @@ def class_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Ca
 
 
 def box_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """Each detection that finds a labelled object, the best of each object."""
+    """The best detection of each labelled object that is found."""
     with torch.no_grad():
         batch = prepared(model, image)
         result = model.batch_results(batch)[0]
@@ -81,7 +81,7 @@ def box_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case
 
 
 def map_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """Each labelled class of a class map of which the model finds pixels, except the background."""
+    """Each labelled class of a class map, except the background, of which the model finds pixels."""
     for class_id in label.labels.unique().tolist():
         if 0 <= class_id < len(model.classes) and model.classes[class_id] != BACKGROUND:
             try:

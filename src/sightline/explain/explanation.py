@@ -30,7 +30,7 @@ class Explanation:
     """Which parts of an image a score depends on.
 
     Attributes:
-        heat: [H, W] float32 on the CPU, in pixels of the original image: high values speak for the target. 0 where the
+        heat: [H, W] float32 on the CPU, in pixels of the original image: high values support the target. 0 where the
             model does not see the image, such as outside a classifier's centre crop.
         model: name of the model.
         method: name of the method.
@@ -39,7 +39,7 @@ class Explanation:
         layer: path of the layer; None for methods without one.
         box: (x1, y1, x2, y2) of the explained object in pixels of the original image; None for other targets.
         mask: [H, W] bool, its mask, or None.
-        signed: whether negative values speak against the target.
+        signed: whether negative values are evidence against the target.
         source: file or item of the image, or None.
         seen: (x1, y1, x2, y2) of the part of the image that the model sees, such as a classifier's centre crop, in
             pixels of the original image; None if it sees all of it.

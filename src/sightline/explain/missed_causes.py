@@ -63,7 +63,7 @@ class ImageView:
         model: the detector.
         candidates, selection: its candidates, and how it selects from them.
         proposals, proposal_selection: the same of its region proposal network; None without one.
-        boxes, classes, scores: its detections, by falling score: [D, 4], [D], [D].
+        boxes, classes, scores: its detections, by descending score: [D, 4], [D], [D].
     """
 
     model: Detector
@@ -137,8 +137,8 @@ def missed_in(view: ImageView, boxes: Tensor, labels: Tensor, counts: Tensor, ru
 
 
 def found_objects(view: ImageView, boxes: Tensor, labels: Tensor, counts: Tensor, rules: Rules) -> Tensor:
-    """[G] bool, on the CPU: whether a detection is matched to each object. By falling score, each detection takes the
-    free object of its class with the highest IoU."""
+    """[G] bool, on the CPU: whether a detection is matched to each object. By descending score, each detection takes
+    the free object of its class with the highest IoU."""
     likely = view.scores >= rules.threshold
     overlaps = box_iou(view.boxes[likely], boxes).cpu()
     overlaps = overlaps * ((view.classes[likely][:, None] == labels).cpu() & counts)

@@ -133,7 +133,7 @@ def _windows(bins: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _tables(table: Tensor, levels: list[list[int]]) -> Iterator[Tensor]:
-    """For each (level along y, along x), in rising order, the maxima of all windows of that size.
+    """For each (level along y, along x), in ascending order, the maxima of all windows of that size.
 
     Args:
         table: [B, H, W, C], the maxima of windows of one cell.

@@ -55,7 +55,7 @@ def snapped_bins(start: Tensor, end: Tensor, bins: int) -> Tensor:
 
     Args:
         start, end: [K], first and last cell of each region, both included: whole numbers in a float dtype.
-        bins: their number.
+        bins: number of bins.
 
     Returns:
         [K, bins, 2] int64, first and last (exclusive) cell of each bin.

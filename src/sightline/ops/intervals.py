@@ -21,7 +21,7 @@ def interval_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def interval_nms(times: Tensor, scores: Tensor, iou: float) -> Tensor:
-    """Indices of the intervals [N, 2] that non-maximum suppression keeps, by falling score [N]."""
+    """Indices of the intervals [N, 2] that non-maximum suppression keeps, by descending score [N]."""
     return nms(as_boxes(times), scores, iou)
 
 

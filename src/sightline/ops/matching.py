@@ -17,7 +17,8 @@ def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cost: [R, C] float.
 
     Returns:
-        Row and column indices [M] int64 of the assigned pairs, by rising row. Without infinite costs, M is min(R, C).
+        Row and column indices [M] int64 of the assigned pairs, by ascending row. Without infinite costs, M is min(R,
+        C).
 
     Raises:
         InputError: `cost` is not [R, C], or has NaN or −inf.

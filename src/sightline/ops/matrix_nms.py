@@ -51,7 +51,7 @@ def matrix_nms(
     order, count = near.order()
     a, b = near.at(order).pairs(count, 0.0)  # boxes that do not overlap take nothing from each other
     a, b = _of(order, a), _of(order, b)
-    better, worse = torch.minimum(a, b), torch.maximum(a, b)  # positions by falling score
+    better, worse = torch.minimum(a, b), torch.maximum(a, b)  # positions by descending score
     iou = _iou(near.at(better).columns, near.at(worse).columns)
     left = _of(scores.detach(), by_score).to(iou.dtype)
     covered = torch.zeros_like(left).scatter_reduce(0, worse, iou, "amax")

@@ -89,7 +89,7 @@ def soft_nms(
         labels: [N] integer; boxes with different labels do not affect each other. None: all have the same label.
 
     Returns:
-        ids [K] int64 of the boxes left, by falling new score, and their new scores [K] in the dtype of `scores`.
+        ids [K] int64 of the boxes left, by descending new score, and their new scores [K] in the dtype of `scores`.
 
     Raises:
         InputError: shapes do not fit, the method is unknown, or a number is out of its range.
@@ -128,7 +128,7 @@ def soft_nms(
 
 
 def _greedy(boxes: _Boxes, iou_threshold: float) -> Tensor:
-    """Positions of the kept among boxes that come by falling score."""
+    """Positions of the kept among boxes that come by descending score."""
     waiting = torch.arange(len(boxes.key), device=boxes.key.device)
     kept = [waiting[:0]]
     at_once = 2.0 * _HEAD
@@ -150,7 +150,7 @@ def _greedy(boxes: _Boxes, iou_threshold: float) -> Tensor:
 
 
 def _resolve(count: int, first: Tensor, second: Tensor) -> Tensor:
-    """The greedy choice among `count` boxes by falling score, if box `first` suppresses the later box `second`."""
+    """The greedy choice among `count` boxes by descending score, if box `first` suppresses the later box `second`."""
     kept = torch.ones(count, dtype=torch.bool, device=first.device)
     # It is the one fixed point of "kept if no kept one suppresses it": each round settles at least one box more.
     while True:

@@ -28,7 +28,7 @@ def match_task_aligned(
     matched at once where its images' objects and points are numbered through.
 
     Args:
-        objects: [P] int64, the ground truth of each pair, rising.
+        objects: [P] int64, the ground truth of each pair, ascending.
         points: [P] int64, its point.
         scores: [P] what the point's prediction gives the ground truth's class, in [0, 1].
         iou: [P] overlap of the point's predicted box with the ground truth.

@@ -31,8 +31,8 @@ class ClassificationReport(TaskReport):
     }
     class_entries = {**dict.fromkeys(("precision", "recall", "F1"), OPTIONAL_NUMBER), "support": int, "predicted": int}
     explanation = (
-        "Wrong predictions come first, by falling confidence. The five best classes are below the image, with a tick "
-        "after the labelled one."
+        "Wrong predictions come first, by descending confidence. The five best classes are below the image; a tick "
+        "marks the labelled one."
     )
 
     def parts(self) -> tuple[Part, ...]:

@@ -86,7 +86,7 @@ def _places(result: Instances, side: int) -> list[tuple[float, float]]:
 
 
 def _arrows(triplets: Sequence[Triplet]) -> list[_Arrow]:
-    """The predicates of each ordered pair, by falling score."""
+    """The predicates of each ordered pair, by descending score."""
     found: dict[tuple[int, int], list[str]] = {}
     for subject, predicate, object_, _ in triplets:
         found.setdefault((subject, object_), []).append(predicate)

@@ -40,7 +40,7 @@ class Drawing:
 
     @property
     def small_last(self) -> list[int]:
-        """Indices of the objects by falling area of their boxes, so that small objects are drawn on top."""
+        """Indices of the objects by descending area of their boxes, so that small objects are drawn on top."""
         boxes = self.result.boxes
         sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).tolist()
         return sorted(range(len(sizes)), key=lambda i: -sizes[i])

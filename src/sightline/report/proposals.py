@@ -127,7 +127,7 @@ def by_number(result: Evaluation | None) -> str:
 
 
 def classes(result: Evaluation | None) -> str:
-    """One row per class, by falling recall."""
+    """One row per class, by descending recall."""
     if result is None:
         return sentence(sections.NOT_EVALUATED)
     if not result.get("per_class"):

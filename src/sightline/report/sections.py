@@ -135,7 +135,7 @@ def _value(value: Any, why: str | None) -> str:
 
 
 def ranked(result: Mapping[str, Any], metric: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The classes with their metrics, by falling `metric`; those without it last."""
+    """The classes with their metrics, by descending `metric`; those without it last."""
     return sorted(result["per_class"].items(), key=lambda row: (row[1][metric] is None, -(row[1][metric] or 0)))
 
 

@@ -13,7 +13,7 @@ _UNPRINTABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]
 
 _WORDS = re.compile(r"\w+")
 _WHOLE = 3
-"""Letters from which a word counts as a part of a longer one."""
+"""Minimum number of letters of a word that counts as a part of a longer one."""
 
 BACKGROUND = "background"
 """Name of the background class. `sightline.draw` does not tint pixels of a class with this name."""

@@ -62,7 +62,7 @@ def triplets_of(objects: Instances) -> list[Triplet]:
 
 
 def ranked(objects: Instances) -> list[Triplet]:
-    """The relations of `triplets_of`, by falling score; of equals, in the order of their subjects."""
+    """The relations of `triplets_of`, by descending score; of equals, in the order of their subjects."""
     return sorted(triplets_of(objects), key=lambda triplet: -triplet.score)
 
 

@@ -21,7 +21,7 @@ from sightline.tasks.base import Labels, Task
 from sightline.words import are, counted
 
 MANY = 100_000
-"""Captions from which on rare words are left out of the vocabulary."""
+"""Number of captions from which rare words are left out of the vocabulary."""
 RARE = 15
 """Number of occurrences below which a word then counts as rare (section 4 of the paper)."""
 log = logging.getLogger("sightline")

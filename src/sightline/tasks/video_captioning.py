@@ -17,7 +17,7 @@ from sightline.tasks.base import Labels, Task
 RARE = 5
 """Number of occurrences below which a word is left out of the vocabulary, if there are many captions."""
 MANY = 10_000
-"""Captions from which on rare words are left out."""
+"""Number of captions from which rare words are left out of the vocabulary."""
 
 
 def words(data: Any) -> dict[str, list[str]]:

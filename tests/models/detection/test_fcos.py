@@ -178,5 +178,5 @@ def test_scores_are_the_mean_of_class_and_centreness(model: FCOS) -> None:
 
 
 def test_ranges_are_one_more_than_levels_and_rise() -> None:
-    with pytest.raises(InputError, match=r"ranges are \(0.0, 64.0\), but must be 6 rising numbers, in pixels"):
+    with pytest.raises(InputError, match=r"ranges are \(0.0, 64.0\), but must be 6 ascending numbers, in pixels"):
         FCOSSettings(ranges=(0.0, 64.0))

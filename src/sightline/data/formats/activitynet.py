@@ -145,7 +145,7 @@ def _files_in(root: Path) -> list[Path]:
 
 
 def _others(root: Path) -> list[Path]:
-    """JSON files that are named like a split and are beside the files of captions, but are none."""
+    """JSON files that are named like a split and are beside the files of captions, but are not captions."""
     beside = {file.parent for file in _files_in(root)}
     found = [file for folder in sorted(beside) for file in files.with_ending(folder, ".json")]
     return [file for file in found if files.split_in(file.stem) and not _looks_right(file)]

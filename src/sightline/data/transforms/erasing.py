@@ -25,8 +25,8 @@ Window = tuple[int, int, int, int]
 class RandomErasing(Transform):
     """With probability `p`, replace a random rectangle by random values; also inside each object's box, each with `p`.
 
-    Objects keep their labels, boxes and masks, as if something were in front of them; those of whose box less than
-    `min_visible` remains are dropped. Erased pixels of a class map are ignored.
+    Objects keep their labels, boxes and masks, as if something were in front of them. Objects are dropped if less than
+    `min_visible` of their box remains. Erased pixels of a class map are ignored.
 
     Args:
         p: probability.

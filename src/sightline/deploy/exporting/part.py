@@ -1,4 +1,4 @@
-"""The base class of what an exported file computes from a preprocessed batch."""
+"""Base class of the computations of an exported file on a preprocessed batch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Outputs = Mapping[str, Tensor]
 class Part(nn.Module):
     """Base class: the network of a model and what follows it.
 
-    A part is a module of tensors alone. It takes a batch [N, C, H, W] float, the size of the images in it and their
-    original size, each [2] int64 (height, width), and gives outputs of fixed shape. All images of a batch have one
-    size.
+    A part is a module whose inputs and outputs are tensors. It takes a batch [N, C, H, W] float, the size of the images
+    in it and their original size, each [2] int64 (height, width), and gives outputs of fixed shape. All images of a
+    batch have one size.
 
     Attributes:
         kind: name of the kind of results, by which `READERS` reads the outputs.
@@ -40,7 +40,7 @@ class Part(nn.Module):
 
 
 OBJECTS: dict[str, str] = {
-    "boxes": "[N, D, 4] float, x1, y1, x2, y2 in pixels of the image, by falling score",
+    "boxes": "[N, D, 4] float, x1, y1, x2, y2 in pixels of the image, by descending score",
     "scores": "[N, D] float, 0 beyond the count",
     "labels": "[N, D] int64 class ids, -1 beyond the count",
     "count": "[N] int64, the number of objects",

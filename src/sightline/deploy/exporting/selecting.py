@@ -1,7 +1,7 @@
 """Selection of detections with fixed shapes: what `sightline.models.detection.candidates.select` does, for exported
 models.
 
-Everything has the largest size that it can have. Places that hold no detection have the score −1.
+All tensors have their maximum size; entries without a detection have the score −1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sightline.ops.boxes import elementwise_iou
 
 
 class Selected(NamedTuple):
-    """The detections of a batch of N images, by falling score: D places in each image.
+    """The detections of a batch of N images, by descending score: D places in each image.
 
     Attributes:
         boxes: [N, D, 4] xyxy in pixels of the batch.
@@ -71,7 +71,7 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
 def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
     """Scores [N, P] after matrix NMS of boxes [N, P, 4] with labels [N, P], see `sightline.ops.matrix_nms`.
 
-    Scores below the selection's least score become `LEAST`.
+    Scores below the selection's minimum score become `LEAST`.
     """
     score, order = falling(scores)
     box, label = at_places(boxes, order), labels.gather(1, order)
@@ -143,7 +143,7 @@ def level_of(places: Tensor, found: DenseCandidates) -> Tensor:
 
 
 def falling(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [N, D] sorted, and their places. ONNX has no sorting but the best k, which keeps the order of ties."""
+    """Scores [N, D] sorted, and their places, by ONNX's TopK, which keeps the order of ties: ONNX has no sort."""
     best = scores.topk(scores.shape[1])
     return best.values, best.indices
 

@@ -28,7 +28,7 @@ def softened(
         count: number of boxes C of each image, at most P.
 
     Returns:
-        Places [N, C] int64 of the boxes by falling new score, and these scores [N, C], `LEAST` beyond the last box.
+        Places [N, C] int64 of the boxes by descending new score, and these scores [N, C], `LEAST` beyond the last box.
     """
     places = torch.zeros(len(boxes), count, dtype=torch.int64, device=boxes.device)
     best = scores.new_full((len(boxes), count), LEAST)

@@ -20,7 +20,7 @@ KITTI = "kitti"
 
 
 class CuboidWriter:
-    """Writes one annotation per object with its nine numbers "cuboids", as field of `Instances`.
+    """Writes one annotation per object with its nine numbers "cuboids", as in the field of `Instances`.
 
     With the format "kitti" there is also one label file per image in labels/, in the layout of KITTI's results: class,
     truncated and occluded (−1, unknown), alpha, box, height, width, length, x, y, z of the middle of the lower side,

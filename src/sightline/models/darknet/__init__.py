@@ -36,8 +36,8 @@ def load_darknet(
     Args:
         cfg: the `.cfg` file, or its text.
         weights: the `.weights` file; None starts from random numbers.
-        names: of the classes, in their order: a `.names` file of one a line, or the names. Without them, 80 classes are
-            taken for COCO's, others are called "class 0" ….
+        names: names of the classes, in order: a `.names` file with one name per line, or the names. Without them, 80
+            classes are taken for COCO's, others are called "class 0" ….
         layers: the weights contain only this number of first layers; None for all.
         letterbox: whether images keep their aspect ratio; None: as letter_box of the file says, else as darknet does,
             for [yolo] and [region]. False for models of the later fork of darknet, which stretches images unless told
@@ -83,7 +83,9 @@ def _names(names: str | Path | Iterable[str] | None, count: int) -> list[str]:
         names = [line.strip() for line in lines if line.strip()]
     found = list(names)
     if len(found) != count:
-        raise InputError(f"{source}: {len(found)} names, but the .cfg file has {count} classes; give one name a class")
+        raise InputError(
+            f"{source}: {len(found)} names, but the .cfg file has {count} classes; give one name per class"
+        )
     return found
 
 

@@ -24,8 +24,8 @@ class DarknetNetwork(nn.Module):
 
     Attributes:
         sections: those of the layers.
-        layers: a module each.
-        sources: layers whose outputs each reads; −1 is the image.
+        layers: one module per section.
+        sources: for each layer, the layers whose outputs it reads; −1 is the image.
         shapes: (channels, height, width) of each output for images of the size of [net].
         input_shape: that of the image.
         heads: layers that give boxes, in order.
@@ -61,7 +61,7 @@ class DarknetNetwork(nn.Module):
         self._last_use = {j: i for i, sources in enumerate(self.sources) for j in sources}
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        """Pure tensor code: one map [N, C_i, H_i, W_i] a head, in the order of the file; or logits [N, K]."""
+        """Pure tensor code: one map [N, C_i, H_i, W_i] per head, in the order of the file; or logits [N, K]."""
         kept = {-1: images}
         found = []
         for i, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
@@ -83,7 +83,7 @@ class DarknetNetwork(nn.Module):
                 return self.layers[max(i, 0)]
 
     def weighted(self) -> list[tuple[int, layers.Weighted]]:
-        """Layers that a `.weights` file holds numbers of, with their positions, in the file's order."""
+        """Layers whose weights a `.weights` file contains, with their positions, in the order of the file."""
         return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, layers.Weighted)]
 
     def _sources(self, i: int, section: Section) -> tuple[int, ...]:
@@ -218,7 +218,7 @@ def _activation(section: Section, default: str) -> str:
 
 
 def require_head_width(network: DarknetNetwork, i: int, expected: Shape) -> None:
-    """Refuse a head, layer i, whose input has another number of channels or cells than its keys ask for."""
+    """Check that the input of a head, layer i, has the number of channels and cells that its keys require."""
     found = network.shapes[i]
     if found[0] * found[1] * found[2] != expected[0] * expected[1] * expected[2] or (
         expected[1:] != (1, 1) and found != expected

@@ -122,7 +122,7 @@ def select(candidates: Candidates, selection: Selection) -> tuple[Tensor, Tensor
         selection: of the same model.
 
     Returns:
-        Rows and classes of the detections, [D] int64 each, by falling score.
+        Rows and classes of the detections, [D] int64 each, by descending score.
 
     Raises:
         InputError: the model does not select by non-maximum suppression; see `Selection.method`.

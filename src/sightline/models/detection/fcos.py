@@ -66,7 +66,7 @@ class FCOSSettings(SelectionSettings):
 
     def __post_init__(self) -> None:
         if len(self.ranges) != len(STRIDES) + 1 or list(self.ranges) != sorted(self.ranges):
-            raise InputError(f"ranges are {self.ranges}, but must be {len(STRIDES) + 1} rising numbers, in pixels")
+            raise InputError(f"ranges are {self.ranges}, but must be {len(STRIDES) + 1} ascending numbers, in pixels")
 
 
 class FCOS(Detector):

@@ -198,7 +198,7 @@ class SceneGraphDetector(FasterRCNN):
 
     @torch.no_grad()
     def triplets(self, graph: Graph, labels: Sequence[Tensor], scores: Sequence[Tensor]) -> list[list[Triplet]]:
-        """The relations of each image by falling score: the best, and the best predicates of the best pairs.
+        """The relations of each image by descending score: the best, and the best predicates of the best pairs.
 
         Args:
             graph: of all images of a batch, with all pairs of objects.

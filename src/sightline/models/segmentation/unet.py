@@ -44,7 +44,7 @@ class UNetwork(nn.Module):
     Args:
         in_channels: number of channels of the image.
         outputs: number of outputs K.
-        width: number of channels of the first level; each further level has twice as many.
+        width: number of channels of the first level; each additional level has twice as many.
         depth: number of poolings.
         valid: whether convolutions are unpadded; the image is then padded by reflection, so that the output covers it.
             Otherwise height and width must be multiples of 2 ** depth.

@@ -20,7 +20,7 @@ def with_all_cameras(batch: ImageBatch, focal: float, told: bool) -> ImageBatch:
     Args:
         batch: the batch.
         focal: focal length of the assumed camera, in heights of the image.
-        told: whether a warning says so already.
+        told: whether a warning has already been logged.
     """
     known = list(batch.cameras) or [None] * len(batch)
     if None not in known:

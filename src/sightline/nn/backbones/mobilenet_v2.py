@@ -91,7 +91,7 @@ class MobileNetV2(Network):
                 nn.init.zeros_(module.bias)
 
     def parts_of(self, strides: Sequence[int]) -> tuple[str, ...]:
-        """As of every network; what ends at stride 16 is counted in seven parts again."""
+        """As in every network; up to stride 16 the layers are divided into seven parts, too."""
         return ("0", "1", "2", "4", "7", "11", "13") if max(strides) <= 16 else self.parts
 
     def layers(self) -> dict[str, nn.Module]:

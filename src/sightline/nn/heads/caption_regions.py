@@ -66,8 +66,8 @@ class BilinearRegions:
 class CaptionRegionHeads(RegionHeads):
     """Regions → scores, boxes and captions. Detections get "words" [N, L], losses a "loss_caption".
 
-    A region has one score, the probability that it is none of the background, and one box. Its label is the most likely
-    class; boxes suppress each other whatever their classes are.
+    A region has one score, the probability that it is not background, and one box. Its label is the most likely
+    class; boxes suppress each other regardless of their classes.
 
     Args:
         boxes: the recognition network with its two other outputs; boxes are the same for all classes.

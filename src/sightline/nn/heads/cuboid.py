@@ -60,7 +60,7 @@ class RegionCameras:
 
     @classmethod
     def of(cls, regions: Sequence[Tensor], batch: ImageBatch) -> RegionCameras:
-        """The regions [R_i, 4] of each image of a batch, all of whose images have a camera."""
+        """The regions [R_i, 4] of each image of a batch; every image must have a camera."""
         matrices = torch.stack([camera.intrinsics for camera in batch.require_cameras()])
         intrinsics, frames = straightened(matrices)
         boxes = torch.cat(list(regions))

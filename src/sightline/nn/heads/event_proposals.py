@@ -4,7 +4,7 @@ A recurrent network reads a video and proposes, at each moment, intervals of K l
 (Escorcia et al. 2016), which the paper runs at several strides to find events of all lengths.
 
 Departures: one network in both directions whose anchors have geometrically growing lengths takes the place of the
-strides; intervals are centred at a moment instead of ending there, and their ends are corrected like boxes.
+strides; intervals are centred at a moment instead of ending there, and are refined by offsets, like boxes.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class EventProposals(nn.Module):
 
     @torch.no_grad()
     def decode(self, scores: Tensor, deltas: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each video its proposals by falling score: intervals [P, 2] within [0, 1], and their scores [P]."""
+        """For each video its proposals by descending score: intervals [P, 2] within [0, 1], and their scores [P]."""
         found = []
         for own, shifts in zip(scores.sigmoid().float(), deltas.float(), strict=True):
             times = decode_intervals(shifts, self.anchors.float()).clamp(0, 1)

@@ -1,7 +1,7 @@
-"""Regions of images as pyramids of sight, in which shapes are predicted (Gkioxari et al. 2019, sections 3.2 and B).
+"""View frustums of image regions, in which shapes are predicted (Gkioxari et al. 2019, sections 3.2 and B).
 
 A box in the image and a range of depths bound a frustum. Voxels divide the frustum evenly in pixels and in depth, so
-that they are aligned with the features of the region; the camera's intrinsics make a shape in space of them.
+that they are aligned with the features of the region; the camera's intrinsics turn them into a shape in space.
 
 Everything is predicted relative to the region, in its **local frame**: x to the right and y down as in the image, z
 forwards; the origin is the point at the centre of the box and at the depth z_c; the unit is the longer side of the box

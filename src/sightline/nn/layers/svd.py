@@ -62,7 +62,7 @@ def compress_dense(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
             paper's values for VGG-16.
 
     Raises:
-        InputError: a name is no dense layer's, or a rank does not fit it.
+        InputError: a name is not that of a linear layer, or a rank does not fit it.
     """
     dense = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     for name in ranks:

@@ -107,7 +107,7 @@ class BiFPN(nn.Module):
         channels: number of channels of all intermediate and output maps.
         repeats: number of layers.
         levels: number of output maps. The first level beyond the backbone's is its last map after a 1×1 convolution
-            and max pooling; each further level is the previous one after max pooling.
+            and max pooling; each additional level is the previous one after max pooling.
         norm: normalisation layer; by default batch norm with ε = 1e-3 and momentum 0.01.
         weighted: whether the nodes sum their inputs with learned weights. The published D6 and D7 use plain sums for a
             stable training.

@@ -77,7 +77,7 @@ def pixel_codes(pixels: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """What every pixel adds to the histograms of its region: int64 [P, H·W], and the number of bins of each row.
 
     Texture: Gaussian derivatives (σ = 1) along four axes of each channel, ten bins for each direction of an axis, up to
-    the channel's steepest slope. Colour: 25 bins a channel.
+    the channel's steepest slope. Colour: 25 bins per channel.
     """
     from scipy.ndimage import gaussian_filter1d
 

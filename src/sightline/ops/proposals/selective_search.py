@@ -124,7 +124,7 @@ def hierarchies(rgb: np.ndarray, strategies: Strategies) -> Iterator[np.ndarray]
 
 
 def ordered(found: list[np.ndarray], seed: int) -> np.ndarray:
-    """The boxes of all hierarchies by falling likelihood, without repetitions (section 3.3).
+    """The boxes of all hierarchies by descending likelihood, without repetitions (section 3.3).
 
     The last region of a hierarchy, the whole image, has rank 1, the one before it 2, …; the boxes are sorted by their
     rank times a random number in [0, 1), so that large regions are likely, but not certain, to come first.
