@@ -11,6 +11,9 @@ import typer
 
 from sightline.cli.app import (
     ClassNames,
+    ComparedMetric,
+    ComparedSplit,
+    ComparisonFolder,
     Data,
     Device,
     Format,
@@ -20,6 +23,8 @@ from sightline.cli.app import (
     NamingHelp,
     Quiet,
     RecipeFile,
+    RunEpochs,
+    RunMinutes,
     Settings,
     StartWeights,
     TestSplit,
@@ -43,22 +48,17 @@ def ablate(
             "the base uses it and on otherwise, such as ema, mirror, warmup or clip.",
         ),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget of each run in minutes.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs of each run.")] = None,
+    minutes: RunMinutes = None,
+    epochs: RunEpochs = None,
     seeds: Annotated[int, typer.Option(help="Number of runs per variant, each with another seed.")] = 3,
     model: ModelName = None,
     weights: StartWeights = None,
     recipe: RecipeFile = None,
     set_: Settings = None,
     arg: ModelArguments = None,
-    metric: Annotated[
-        str | None, typer.Option(help="The metric to compare; by default the one that selects the best epoch.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="The split to compare on; by default test, otherwise val.")] = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="The folder for all runs and tables; repeating the command continues it."),
-    ] = Path("ablation"),
+    metric: ComparedMetric = None,
+    split: ComparedSplit = None,
+    out: ComparisonFolder = Path("ablation"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs and how long they will take, without training.")
     ] = False,

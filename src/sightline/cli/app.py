@@ -178,6 +178,20 @@ ModelArguments = Annotated[
         "budget, and prints each choice with its reason.",
     ),
 ]
+RunMinutes = Annotated[float | None, typer.Option("--minutes", help="Time budget of each run in minutes.")]
+RunEpochs = Annotated[int | None, typer.Option("--epochs", help="Number of epochs of each run.")]
+ComparedMetric = Annotated[
+    str | None,
+    typer.Option("--metric", help="The metric to compare; by default the one that selects the best epoch."),
+]
+ComparedSplit = Annotated[
+    str | None, typer.Option("--split", help="The split to compare on; by default test, otherwise val.")
+]
+ComparisonFolder = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="The folder for all runs and tables; repeating the command continues it."),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per batch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")]
 FullScale = Annotated[
     int | None,

@@ -12,12 +12,17 @@ import typer
 
 from sightline.cli.app import (
     ClassNames,
+    ComparedMetric,
+    ComparedSplit,
+    ComparisonFolder,
     Data,
     Device,
     Format,
     FullScale,
     NamingHelp,
     Quiet,
+    RunEpochs,
+    RunMinutes,
     Settings,
     TestSplit,
     TrainSplit,
@@ -32,28 +37,28 @@ from sightline.errors import InputError
 def compare(
     data: Data,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="A name from `sightline models`; give two or more.")
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="A name from `sightline models`; give two or more."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time budget of each training.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images of each training.")] = None,
+    minutes: RunMinutes = None,
+    epochs: RunEpochs = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             "--weights",
-            help="Initial weights of all models, as for train; or of one: MODEL=imagenet, MODEL=FILE, MODEL=none.",
+            metavar="[MODEL=]WEIGHTS",
+            help="Initial weights of all models, as for train, or of one of them, such as MODEL=imagenet; can be "
+            "repeated.",
         ),
     ] = None,
-    arg: Annotated[list[str] | None, typer.Option("--arg", help="An argument of one model: MODEL:name=value.")] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="MODEL:NAME=VALUE", help="An argument of one of the models; can be repeated."),
+    ] = None,
     set_: Settings = None,
-    metric: Annotated[
-        str | None, typer.Option(help="The metric to compare; by default that by which the best epoch is chosen.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split to compare on; by default the test split, else val.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="The folder for all runs and tables; the same command continues it.")
-    ] = Path("comparison"),
+    metric: ComparedMetric = None,
+    split: ComparedSplit = None,
+    out: ComparisonFolder = Path("comparison"),
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -65,8 +70,8 @@ def compare(
 ) -> None:
     """Compare models on your data under one budget.
 
-    Each model is trained once. A table and a plot show how good and how fast each one is, and which differences are
-    more than chance. Trainings that are finished are not repeated, and a stopped one is resumed.
+    Each model is trained once. A table and a plot show the accuracy and the speed of each one, and which differences
+    are significant. Finished runs are not repeated, and an interrupted run is resumed.
     """
     from sightline import api
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from sightline.cli.app import (
+    BatchSize,
     ClassNames,
     Device,
     Format,
@@ -51,7 +52,7 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write the metrics to this JSON file; - prints them.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a report with pictures to this new folder.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
+    batch_size: BatchSize = 8,
     train: TrainSplit = None,
     val: ValSplit = None,
     test: TestSplit = None,
@@ -146,7 +147,7 @@ def predict(
             "commas.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch.")] = 8,
+    batch_size: BatchSize = 8,
     tile: Annotated[
         int | None,
         typer.Option(
