@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from sightline.words import shown
 
+REPLACE = "replace or remove it"
+"""What to do about the file of an image or video that cannot be read."""
+
 
 class InputError(ValueError):
     """Input of the user cannot be used: a path, a label, a number, the contents of a file.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.data.videos import decoded_frames, frame_pixels, open_video, stated_duration, truncated
-from sightline.errors import InputError
+from sightline.errors import REPLACE, InputError
 from sightline.runtime.optional import require
 from sightline.runtime.values import require_whole
 
@@ -67,7 +67,7 @@ def read_frames(source: VideoSource, every: int = 1) -> Iterator[Frame]:
                 pixels = frame_pixels(frame, (frame.height, frame.width))
                 yield Frame(number, moment, torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous())
     if number < 0:
-        raise InputError(f"the video {_name(source)} has no frames; replace or remove it")
+        raise InputError(f"the video {_name(source)} has no frames; {REPLACE}")
     if wrong := truncated(_name(source), stated, last + lasted):
         raise InputError(wrong)
 

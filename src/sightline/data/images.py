@@ -21,7 +21,7 @@ from sightline.data import heif, png, tiff, videos
 from sightline.data.full_scale import Scale, max_sample_of, scale_samples
 from sightline.data.orientation import STANDING, known_orientation, orientation_in, stated_orientation
 from sightline.data.room import require_memory
-from sightline.errors import InputError
+from sightline.errors import REPLACE, InputError
 from sightline.runtime import reading
 from sightline.runtime.limits import VARIABLE, Limits, limits
 from sightline.structures import Size
@@ -235,7 +235,7 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     except UnidentifiedImageError:
         empty = os.path.getsize(path) == 0
         reason = "the file is empty" if empty else "its format is unknown"
-        raise InputError(f"cannot read the image {path}: {reason}; replace or remove it") from None
+        raise InputError(f"cannot read the image {path}: {reason}; {REPLACE}") from None
     except Image.DecompressionBombError:
         raise InputError(
             f"the image {path} has more pixels than are decoded at once; predict it by tiles (tile=512, --tile 512), "
@@ -244,7 +244,7 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
     except (
         Exception
     ) as error:  # decoders raise many types of errors for damaged files: OSError, SyntaxError, struct.error
-        raise InputError(f"cannot read the image {path}: {error}; replace or remove it") from error
+        raise InputError(f"cannot read the image {path}: {error}; {REPLACE}") from error
 
 
 def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from sightline.models.creation import create_model
 from sightline.models.model import Model
 from sightline.models.saved_metadata import saved_arguments, saved_classes, saved_entry
 from sightline.models.weights import read_checkpoint
+from sightline.runtime.devices import require_device
 from sightline.runtime.files import written_whole
 
 FORMAT = "sightline model 1"
@@ -93,8 +94,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
         The model. `model.metadata` holds the metadata saved with it.
 
     Raises:
-        InputError: there is no such file, or it was not written by `save`.
+        InputError: there is no such file, it was not written by `save`, or the device does not exist.
     """
+    require_device(device)
     state, header = _read(path)
     where = str(_model_file(path))
     arguments, classes = saved_arguments(header, where), saved_classes(header, where)

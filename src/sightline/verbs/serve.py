@@ -129,10 +129,15 @@ def _app(
     from sightline.deploy.serve.served import Served, ServedModels
     from sightline.report.server_page import server_page
 
+    named = named_models(models)
+    if runtime is not None and not any(_is_exported(source) for source in named.values()):
+        raise InputError(
+            f"runtime {runtime!r} runs exported files (.onnx), and there is none among the models; export a model "
+            "first, or leave runtime out"
+        )
     metrics = server_metrics(lambda: {name: len(model.queue) for name, model in served.items()})
     served = ServedModels(
-        Served(name, *_opened(source, device, runtime), settings, metrics)
-        for name, source in named_models(models).items()
+        Served(name, *_opened(source, device, runtime), settings, metrics) for name, source in named.items()
     )
     return make_app(served, settings, metrics, server_page()), served
 
@@ -156,11 +161,15 @@ def _opened(
     path = Path(source)
 
     def reopen() -> Loaded:
-        exported = path.suffix == ".onnx"
+        exported = _is_exported(path)
         place = "cpu" if exported and device is None else device or training_device(None)
         return loaded_model(load(path, place, runtime=runtime if exported else None))
 
     return reopen(), reopen
+
+
+def _is_exported(source: nn.Module | str | Path) -> bool:
+    return isinstance(source, str | Path) and Path(source).suffix == ".onnx"
 
 
 def loaded_model(model: Model) -> Loaded:
@@ -243,7 +252,7 @@ def _name_of(source: Any) -> str:
     if not isinstance(source, str | Path):
         raise InputError(f"a model cannot be a {type(source).__name__}; give a model, a file or a run's folder")
     path = Path(source).resolve()
-    return path.stem if path.is_file() or path.suffix == ".onnx" else path.name
+    return path.stem if path.is_file() or _is_exported(path) else path.name
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, str] | list[str]:

@@ -124,6 +124,20 @@ def test_bad_bodies_are_refused_in_a_sentence(plain):
         refused(plain.post("/predict", content=text, headers=headers), 400, "form")
 
 
+def test_refused_files_are_to_be_sent_again_not_removed(plain):
+    whole = {kind: sent(width=400, height=300, kind=kind) for kind in ("PNG", "JPEG", "TIFF", "GIF")}
+    damaged = [data[: len(data) // 2] for data in whole.values()] + [b"GIF89a" + bytes(9), b"\0\0\0\x18ftypisom"]
+    for data in damaged:
+        answer = plain.post("/predict", content=data)
+        refused(answer, 422, "; send another file")
+        assert "remove" not in answer.text
+
+
+def test_text_fields_of_forms_are_refused_because_they_are_not_read(plain):
+    answer = plain.post("/predict", files={"image": sent()}, data={"threshold": "0.9"})
+    refused(answer, 400, "the form has the text field 'threshold', which is not read; give parameters in the address")
+
+
 def test_wrong_channels_and_arrays_are_refused(plain):
     def array(values: Any) -> bytes:
         out = io.BytesIO()
@@ -155,6 +169,7 @@ def test_bodies_have_a_limit_stated_or_not(plain):
 def test_wrong_parameters_are_refused(plain):
     refused(plain.post("/predict?threshold=2", content=sent()), 422, "the parameter threshold is wrong")
     refused(plain.post("/predict?threshold=nan", content=sent()), 422, "the parameter threshold is wrong")
+    refused(plain.post("/predict?threshold=0&threshold=1", content=sent()), 422, "threshold is given 2 times")
     refused(plain.post("/predict?model=spoter", content=sent()), 404, "did you mean 'spotter'?")
     refused(plain.get("/predict"), 405, "does not take GET")
     refused(plain.get("/nowhere"), 404, "there is nothing at '/nowhere'")
@@ -305,6 +320,19 @@ def test_a_model_is_loaded_again_under_requests(tmp_path):
         assert 'sightline_reloads_total{model="model",outcome="failed"} 1' in text
 
 
+def test_a_model_that_does_not_fit_into_memory_beside_the_old_one_is_not_loaded(tmp_path, monkeypatch):
+    file = tmp_path / "model.safetensors"
+    sl.save(sl.create_model("mobilenet_v2", ["a", "b"], image_size=32), file)
+    with client([file], device="cpu") as served:
+
+        def full(*_: object, **__: object) -> None:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr("sightline.verbs.serve.load", full)
+        refused(served.post("/models/model/reload"), 409, "stays as it is, because loading it again failed: RuntimeErr")
+        assert served.post("/predict", content=sent()).status_code == 200
+
+
 def test_explain_and_draw_give_pictures():
     torch.manual_seed(0)
     model = sl.create_model("mobilenet_v2", ["cat", "dog"], image_size=64)
@@ -313,16 +341,18 @@ def test_explain_and_draw_give_pictures():
             answer = able.post(path, content=sent(width=64, height=48))
             assert answer.headers["content-type"] == "image/png", answer.text
             assert Image.open(io.BytesIO(answer.content)).width == 64
-        refused(able.post("/explain?target=bird", content=sent()), 404, "bird")
-        refused(able.post("/explain?method=lime", content=sent()), 404, "must be one of cam, grad_cam")
-        refused(able.post("/explain?layer=nowhere", content=sent()), 404, "no layer 'nowhere'")
+        refused(able.post("/explain?target=bird", content=sent()), 422, "bird")
+        for slow in ("lime", "d_rise"):
+            refused(able.post(f"/explain?method={slow}", content=sent()), 422, "must be one of cam, grad_cam")
+        refused(able.post("/explain?layer=nowhere", content=sent()), 422, "no layer 'nowhere'")
+        refused(able.post("/explain?model=nowhere", content=sent()), 404, "there is no model 'nowhere'")
         best = able.post("/predict", content=sent()).json()["prediction"]["images"][0]["predictions"]
         assert sorted(one["category"] for one in best) == ["cat", "dog"]
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_model_without_explanations_says_so(plain):
-    refused(plain.post("/explain", content=sent()), 404, "predicts no boxes")
+    refused(plain.post("/explain", content=sent()), 422, "predicts no boxes")
 
 
 def test_class_maps_come_with_their_files():
@@ -383,6 +413,9 @@ def test_models_are_named_by_their_files(tmp_path, monkeypatch):
         ({"a": Spotter()}, {"api_key": ""}, "the API key is empty"),
         ({"a": Spotter()}, {"api_key": "a\nb"}, "the API key must be printable"),
         ({"a": Spotter()}, {"device": "tpu"}, "device is 'tpu'"),
+        ("missing.safetensors", {"device": "tpu"}, "device is 'tpu'"),
+        (Spotter(), {"runtime": "openvino"}, "runtime 'openvino' runs exported files .* none among the models"),
+        ("missing.safetensors", {"runtime": "no"}, "runtime 'no' runs exported files .* none among the models"),
     ],
 )
 def test_wrong_arguments_are_refused(models, settings, words):

@@ -135,6 +135,8 @@ def test_a_client_that_does_not_read_is_cut_off():
 def test_an_address_that_is_taken_is_named(address):
     with pytest.raises(InputError, match=rf"cannot listen at 127.0.0.1, port {address[1]} \(.*in use\)"):
         sl.serve(Spotter(), port=address[1])
+    with pytest.raises(InputError, match=r"listen at no\.invalid, port 0 \([A-Z][^\[]*[a-z ]\); give another host"):
+        sl.serve(Spotter(), host="no.invalid", port=0)
     with pytest.raises(InputError, match="port is 70000"):
         sl.serve(Spotter(), port=70000)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.data.check.duplicates import THUMBNAIL, difference_hash
 from sightline.data.dataset import Dataset
 from sightline.data.images import read_header, read_image
-from sightline.errors import InputError
+from sightline.errors import REPLACE, InputError
 from sightline.progress import progress_bar
 from sightline.structures import Size
 
@@ -80,7 +80,7 @@ def _look(dataset: Dataset, i: int, pixels: bool) -> ImageInspection:
                 looks.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
             _describe(read_image(path, dataset.channels, _DRAFT, lambda: dataset.full_scale), looks)
     except (InputError, OSError) as error:
-        looks.error = str(error).removesuffix("; replace or remove it")
+        looks.error = str(error).removesuffix(f"; {REPLACE}")
         for what in ("image", "video"):
             looks.error = looks.error.removeprefix(f"cannot read the {what} {path}: ")
             looks.error = looks.error.replace(f"the {what} {path}", "the file")

@@ -105,7 +105,6 @@ class _Server:
         name: str | None,
         finish: Callable[[Served, Job, str, Any], bytes],
         call: Callable[[Loaded], Callable[[Any], Any]] | None = None,
-        wrong: int = 422,
     ) -> bytes:
         """Read an image, predict it (or `call` the loaded model with it), and make the answer.
 
@@ -114,7 +113,6 @@ class _Server:
             name: the name of the model, or None.
             finish: (model, image with its model, name of the image, result) → the body of the answer.
             call: what is computed instead of a prediction, in the thread of the model.
-            wrong: the status of a request that the model cannot answer.
 
         Raises:
             Refusal: the request cannot be answered.
@@ -134,7 +132,7 @@ class _Server:
                     f"there was no answer within {self.settings.timeout:g} seconds; send the image again later"
                 ) from None
             except InputError as error:
-                raise Refusal(wrong, str(error)) from None
+                raise Refusal(422, str(error)) from None
 
     def _submit(self, served: Served, upload: Upload, call: Callable[[Loaded], Callable[[Any], Any]] | None) -> Job:
         loaded = served.loaded
@@ -245,14 +243,14 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
             if function is None:
                 raise Refusal(404, f"{loaded.model.title} cannot be explained; serve the model that it was made from")
             if method is not None and method not in loaded.methods:
-                raise Refusal(404, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
+                raise Refusal(422, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
             return lambda image: function(loaded.model, image, method, target, layer)
 
         def finish(served: Served, job: Job, name: str, result: Any) -> bytes:
             server.metrics.add("sightline_images_total", model=served.name)
             return png(result)
 
-        return Response(await server.answer(request, model, finish, call, 404), media_type="image/png")
+        return Response(await server.answer(request, model, finish, call), media_type="image/png")
 
     @app.get(
         "/models",
@@ -326,13 +324,16 @@ def _version() -> str:
 
 
 def _known_parameters(request: Request) -> None:
-    """Refuse parameters that an address does not have: a misspelt threshold would be ignored."""
+    """Refuse parameters that an address does not have, or that are given twice: they would be ignored."""
     known = [str(field.alias) for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
             raise Refusal(422, f"there is no parameter {name[:50]!r}{meant}")
+        values = request.query_params.getlist(name)
+        if len(values) > 1:
+            raise Refusal(422, f"the parameter {name} is given {len(values)} times; give it once")
 
 
 async def _refused(_: Request, error: Exception) -> Response:

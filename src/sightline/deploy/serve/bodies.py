@@ -121,6 +121,13 @@ async def _of_form(request: Request, body: bytes) -> Upload:
     try:
         async with Request(request.scope, receive).form(max_files=_FIELDS, max_fields=_FIELDS) as form:
             files = [(name, value) for name, value in form.multi_items() if not isinstance(value, str)]
+            texts = [name for name, value in form.multi_items() if isinstance(value, str) and name != FIELD]
+            if texts:
+                raise Refusal(
+                    400,
+                    f"the form has the text field {texts[0][:40]!r}, which is not read; give parameters in the "
+                    "address, such as /predict?threshold=0.3",
+                )
             if not files:
                 raise Refusal(400, f"the form has no file; send the image as a file in the field {FIELD!r}")
             if len(files) > 1:

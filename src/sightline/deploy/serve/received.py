@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from sightline.data.room import unlimited_size
 from sightline.data.videos import MOST, is_video
 from sightline.deploy.serve.refusal import Refusal
 from sightline.deploy.sources import Item, as_file, common_scale
+from sightline.errors import REPLACE, InputError
 from sightline.models.model import Model
 from sightline.structures import Size
 
@@ -82,7 +84,7 @@ class Opened:
         if self.jpeg is not None:
             with suppress(Exception):  # what is wrong is said below
                 return from_pil(self.jpeg, model.in_channels)
-        with as_file(self.upload.data, self.upload.name) as path:
+        with _as_file(self.upload) as path:
             scale = common_scale([Item(None, Path(path))], full_scale_of(model))
             return read_image(path, model.in_channels, full_scale=scale)
 
@@ -101,7 +103,7 @@ def opened(upload: Upload, max_pixels: int) -> Opened:
     if jpeg is not None:
         size = (jpeg.height, jpeg.width)
     else:
-        with as_file(data, upload.name) as path, unlimited_size():  # the limit is that of this server
+        with _as_file(upload) as path, unlimited_size():  # the limit is that of this server
             size, frames = read_header(path).size, MOST if is_video(path) else 1
     pixels = size[0] * size[1] * frames
     if pixels > max_pixels:
@@ -112,6 +114,16 @@ def opened(upload: Upload, max_pixels: int) -> Opened:
             "smaller image",
         )
     return Opened(upload, size, pixels, jpeg)
+
+
+@contextmanager
+def _as_file(upload: Upload) -> Iterator[str]:
+    """Context that provides an upload as a file for the reader; errors ask the client for another one."""
+    try:
+        with as_file(upload.data, upload.name) as path:
+            yield path
+    except InputError as error:
+        raise InputError(str(error).replace(REPLACE, "send another file")) from None
 
 
 def _jpeg(data: bytes) -> Image.Image | None:

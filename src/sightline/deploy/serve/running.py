@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 import socket
 import threading
@@ -109,9 +108,13 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise InputError(
-            f"the server cannot listen at {host}, port {port} ({os.strerror(error.errno) if error.errno else error}); "
-            "give another host or port"
+            f"the server cannot listen at {host}, port {port} ({_reason(error)}); give another host or port"
         ) from None
+
+
+def _reason(error: OSError) -> str:
+    """The system's words, without the address that `create_server` adds to them."""
+    return str(error.strerror or error).partition(" (while attempting")[0]
 
 
 def run(

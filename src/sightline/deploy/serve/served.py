@@ -117,10 +117,13 @@ class Served:
             raise Refusal(409, f"the model {self.name} is being loaded again already; wait until it is")
         try:
             self.loaded = self.reopen()
-        except (InputError, OSError) as error:
+        except Exception as error:  # also too little memory for both models: what is served must stay
             self.metrics.add("sightline_reloads_total", model=self.name, outcome="failed")
+            kind = "" if isinstance(error, InputError | OSError) else f"{type(error).__name__}: "
             raise Refusal(
-                409, f"the model {self.name} stays as it is, because loading it again failed: {error}"
+                409,
+                f"the model {self.name} stays as it is, because loading it again failed: {kind}"
+                f"{' '.join(str(error).split())[:500]}",
             ) from None
         finally:
             self._reloading.release()

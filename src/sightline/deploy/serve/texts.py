@@ -58,14 +58,13 @@ _REFUSALS = {
     409: "The model cannot be loaded again; the one in use stays.",
     413: "The body is too large, or the image has too many pixels.",
     415: "The body is not an image of a known format.",
-    422: "A parameter is wrong, the image is damaged, or it is not one that the model takes.",
+    422: "A parameter is wrong, the image is damaged, or it is not one that the model takes or explains.",
     503: "The queue is full, the answer took too long, or the server is shutting down; send the request again later.",
 }
 
 NOT_EXPLAINED = {
     **refusals(404)[404],
-    "description": "There is no model, method or layer of this name, the target is not in the image, or the model "
-    "cannot be explained.",
+    "description": "There is no model of this name, or it cannot be explained.",
 }
 
 PREDICTION: dict[str, Any] = {
