@@ -19,8 +19,10 @@ from sightline.explain.hooks import captured, unchanged
 from sightline.explain.methods import METHODS, method_named
 from sightline.explain.target import Target
 from sightline.models.model import Model
+from sightline.report.canvas import wrapped
 from sightline.report.draw_explanation import SEEN
 from sightline.report.drawing import draw_explanations
+from sightline.report.fonts import font_for
 from sightline.structures import ImageBatch
 
 FEW: dict[str, dict[str, Any]] = {
@@ -230,6 +232,30 @@ def test_pictures_show_the_heat_the_object_and_a_colour_bar() -> None:
     assert bar.width == 90
     assert bar.height > 60
     assert len(np.unique(np.asarray(bar)[60:].reshape(-1, 3), axis=0)) > 30
+
+
+@pytest.mark.parametrize("name", ["a pedestrian with a red umbrella", "Bundesausbildungsfoerderungsgesetz"])
+def test_long_captions_under_small_pictures_are_wrapped(name: str) -> None:
+    grey = torch.full((3, 48, 64), 0.5)
+    heat = torch.zeros(48, 64)
+    heat[10:20, 20:40] = 1
+    short, long = (sl.draw(grey, replace(explanation(heat), target=target)) for target in ("a", name))
+    assert short.width == long.width == 64
+    assert long.height > short.height
+    captions = np.asarray(long.convert("L"))[48:]
+    assert (captions[:, -2:] == captions[0, -1]).all()  # nothing reaches the right border, where it would be cut
+    assert (captions[-20:] == np.asarray(short.convert("L"))[-20:]).all()  # the colour bar stays below them
+
+
+def test_text_is_broken_between_words_and_in_long_ones() -> None:
+    font = font_for("", 10)
+    for text in ("one two three four", "incomprehensibilities of", "a", "x " * 40):
+        for width in (1, 30, 60, 1000):
+            lines = wrapped(text, font, width)
+            assert "".join(lines).replace(" ", "") == text.replace(" ", "")  # nothing is lost
+            assert all(font.getlength(line) <= width or len(line) == 1 for line in lines)
+    assert wrapped("one two", font, 1000) == ["one two"]
+    assert wrapped("", font, 10) == [""]
 
 
 def test_a_thin_frame_marks_what_the_model_sees(classifier: Model, image: Tensor) -> None:

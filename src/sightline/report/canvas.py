@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.report.colours import Colour, text_on
-from sightline.report.fonts import drawable, font_for
+from sightline.report.fonts import Font, drawable, font_for
 
 Box = tuple[float, float, float, float]
 
@@ -132,6 +132,22 @@ def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
         text = text[: max(0, len(text) - 4)].rstrip() + "…" if len(text) > 4 else ""
     pen.text((size * 0.4, strip / 2), text, fill=(235, 235, 235), font=font, anchor="lm")
     return out
+
+
+def wrapped(text: str, font: Font, width: float) -> list[str]:
+    """The text in lines of at most `width` pixels, at least one, broken between words; longer words are broken, too."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines[1:] if len(lines) > 1 and not lines[0] else lines
 
 
 def side_by_side(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:

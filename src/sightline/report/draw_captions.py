@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sightline.report.canvas import wrapped
 from sightline.report.colours import Colour
 from sightline.report.drawn_fields import Drawing, Drawn
-from sightline.report.fonts import Font, drawable, font_for
+from sightline.report.fonts import drawable, font_for
 from sightline.report.style import INK, PAPER
 
 MOST = 12
@@ -26,12 +27,11 @@ def with_captions(picture: Image.Image, captions: Sequence[str], colours: Sequen
     """
     size = max(10, round(np.hypot(*picture.size) / 55))
     line, left = round(size * 1.5), round(size * 1.8)
-    measure = ImageDraw.Draw(picture)
     texts = [drawable(caption) for caption in captions[:MOST]]
     if len(captions) > MOST:
         texts.append(f"… and {len(captions) - MOST} more")
     fonts = [font_for(text, size) for text in texts]
-    written = [_lines(measure, text, font, picture.width - left) for text, font in zip(texts, fonts, strict=True)]
+    written = [wrapped(text, font, picture.width - left) for text, font in zip(texts, fonts, strict=True)]
     height = line * sum(map(len, written)) + round(size * 0.6)
     out = Image.new("RGB", (picture.width, picture.height + height), PAPER)
     out.paste(picture, (0, 0))
@@ -44,18 +44,6 @@ def with_captions(picture: Image.Image, captions: Sequence[str], colours: Sequen
             pen.text((left, y), text, fill=INK, font=font, anchor="lm")
             y += line
     return out
-
-
-def _lines(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> list[str]:
-    """The text in lines of at most `width` pixels, broken between words; a longer word has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and pen.textlength(longer, font=font) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines or [""]
 
 
 def _below(drawing: Drawing, captions: Sequence[str], picture: Image.Image, _: list[str]) -> Image.Image:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sightline.explain.explanation import Explanation
-from sightline.report.canvas import Canvas
+from sightline.report.canvas import Canvas, wrapped
 from sightline.report.fonts import drawable, font_for
 from sightline.report.style import INK, PAPER, Style
 
@@ -84,18 +84,21 @@ def _outline(result: Explanation, picture: Image.Image, style: Style) -> None:
 
 
 def _with_bar(picture: Image.Image, result: Explanation, highest: float) -> Image.Image:
-    """The picture with the target, its score and a colour bar below."""
+    """The picture with the target and its score, in lines that fit its width, and a colour bar below."""
     size = max(10, round(np.hypot(*picture.size) / 55))
     line = round(size * 1.7)
-    out = Image.new("RGB", (picture.width, picture.height + 2 * line), PAPER)
+    text = drawable(f"{result.target}, score {result.score:.3g}")
+    font = font_for(text, size)
+    lines = wrapped(text, font, picture.width - size)
+    out = Image.new("RGB", (picture.width, picture.height + (len(lines) + 1) * line), PAPER)
     out.paste(picture, (0, 0))
     pen = ImageDraw.Draw(out)
-    text = f"{result.target}, score {result.score:.3g}"
-    pen.text((size * 0.5, picture.height + line / 2), drawable(text), fill=INK, font=font_for(text, size), anchor="lm")
+    for number, words in enumerate(lines):
+        pen.text((size * 0.5, picture.height + (number + 0.5) * line), words, fill=INK, font=font, anchor="lm")
     ends = (f"{-highest:.2g}" if result.signed else "0", f"{highest:.2g}")
     widths = [pen.textlength(end, font=font_for(end, size)) + size for end in ends]
     left, right = round(widths[0]), round(picture.width - widths[1])
-    middle = picture.height + round(1.5 * line)
+    middle = picture.height + round((len(lines) + 0.5) * line)
     if right - left >= 2 * size:
         values = np.linspace(-1 if result.signed else 0, 1, right - left)
         bar = _colours(np.tile(values, (size, 1)), result.signed).round().astype(np.uint8)
