@@ -112,6 +112,13 @@ def test_broken_videos_are_refused_by_name(video, tmp_path):
         read_clip(tmp_path / "folder.mp4")
 
 
+def test_a_video_of_an_unknown_codec_is_refused_by_name(video, tmp_path):
+    path = tmp_path / "odd.mp4"
+    path.write_bytes(video.read_bytes().replace(b"avc1", b"zzz9"))
+    with pytest.raises(InputError, match=r"odd\.mp4: its codec is unknown, or it is damaged; convert it to H\.264, or"):
+        read_clip(path)
+
+
 def test_a_video_of_sound_alone_is_refused(tmp_path):
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)

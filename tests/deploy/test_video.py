@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import sightline as sl
@@ -137,15 +138,33 @@ def test_other_results_and_half_of_the_frames(video: Path, tmp_path: Path) -> No
     assert not (tmp_path / "t").exists()
 
 
+def test_what_videos_do_not_take_is_refused(video: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (20, 20)).save(photo)
+    for images in ([video, photo], [photo, video]):
+        with pytest.raises(InputError, match=r"cars\.mp4 is a video, but .*photo\.png is an image; predict them one"):
+            sl.predict_to_folder(Squares(), [str(path) for path in images], tmp_path / "out")
+    for given, words in (
+        ({"overlap": 8}, "overlap is 8, but only tiles overlap"),
+        ({"whole_image": False}, "without tiles, only whole images"),
+        ({"full_scale": 4095}, "the frames of videos have 8 bits"),
+    ):
+        with pytest.raises(InputError, match=words):
+            sl.predict_to_folder(Squares(), video, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_broken_videos(video: Path, tmp_path: Path) -> None:
     whole = video.read_bytes()
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "odd.mp4").write_bytes(whole.replace(b"avc1", b"zzz9"))
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
     for name, words in (
         ("empty", "the file is empty; replace or remove it"),
         ("text", "it is damaged, truncated or no video"),
         ("half", "it is damaged, truncated or no video"),
+        ("odd", "its codec is unknown, or it is damaged; convert it to H.264"),
     ):
         with pytest.raises(InputError, match=words):
             list(sl.predict_video(Squares(), tmp_path / f"{name}.mp4"))

@@ -181,7 +181,7 @@ def predict(
         ),
     ] = None,
     no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images.")
+        bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images; Parquet never does.")
     ] = False,
     workers: Annotated[
         int | None, typer.Option(help="With --out DIR.parquet: number of worker processes, each with its own model.")
@@ -257,10 +257,12 @@ def predict(
 
 
 def require_absent(given: Mapping[str, Any], reason: str) -> None:
-    """Refuse options that have no effect here; `given` has their values by name."""
+    """Refuse options that have no effect here; `given` has their values by name, None or False for those not given."""
     for name, value in given.items():
-        if value:
-            raise InputError(f"--{name.replace('_', '-')} is {value}, but {reason}; leave it out")
+        if value is None or value is False:
+            continue
+        shown = "given" if value is True else ",".join(value) if isinstance(value, list) else value
+        raise InputError(f"--{name.replace('_', '-')} is {shown}, but {reason}; leave it out")
 
 
 def opened(model: Path, runtime: str | None, device: str | None, quiet: bool) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sightline.errors import InputError
+from sightline.errors import REPLACE, InputError
 from sightline.runtime import reading
 from sightline.runtime.optional import require
 from sightline.structures import Clip, Size
@@ -67,7 +67,7 @@ def video_header(path: str | os.PathLike[str], side: int = SIDE) -> VideoHeader:
         height, width = _size((stream.height, stream.width), side)
         first = next(decoded_frames(container, stream, path), None)  # states the rotation
         if first is None:
-            raise InputError(f"the video {path} has no frames; replace or remove it")
+            raise InputError(f"the video {path} has no frames; {REPLACE}")
         size = (width, height) if _turns(first) % 2 else (height, width)
         return VideoHeader(size, stated_duration(container, stream), float(rate) if rate else 0.0)
 
@@ -125,7 +125,7 @@ def read_clip(
                 step *= 2
                 following = (np.floor(times[-1] / step + 1e-3) + 1) * step
     if not frames:
-        raise InputError(f"the video {path} has no frames; replace or remove it")
+        raise InputError(f"the video {path} has no frames; {REPLACE}")
     end = last + (lasted or 1 / rate)
     if wrong := truncated(os.fspath(path), stated, end):
         raise InputError(wrong)
@@ -186,8 +186,8 @@ def open_video(path: str | os.PathLike[str], threads: bool = False) -> Iterator[
         raise InputError(f"there is no video {path}; correct the path, or remove its label")
     with reading.open_binary(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise InputError(f"cannot read the video {path}: the file is empty; replace or remove it")
-        damaged = f"cannot read the video {path}: it is damaged, truncated or no video; replace or remove it"
+            raise InputError(f"cannot read the video {path}: the file is empty; {REPLACE}")
+        damaged = f"cannot read the video {path}: it is damaged, truncated or no video; {REPLACE}"
         try:
             container = av.open(file, options={"format_whitelist": _CONTAINERS})
         except (av.FFmpegError, OSError, ValueError):
@@ -196,10 +196,15 @@ def open_video(path: str | os.PathLike[str], threads: bool = False) -> Iterator[
             if not container.streams:
                 raise InputError(damaged)
             if not container.streams.video:
-                raise InputError(f"the video {path} has no pictures, only sound or data; replace or remove it")
+                raise InputError(f"the video {path} has no pictures, only sound or data; {REPLACE}")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise InputError(
+                    f"cannot read the video {path}: its codec is unknown, or it is damaged; convert it to H.264, or "
+                    f"{REPLACE}"
+                )
             if not stream.height or not stream.width:
-                raise InputError(f"the video {path} has no frames; replace or remove it")
+                raise InputError(f"the video {path} has no frames; {REPLACE}")
             stream.thread_type = "AUTO" if threads else "NONE"
             yield container, stream
 
@@ -215,7 +220,7 @@ def decoded_frames(container: Any, stream: Any, path: str | os.PathLike[str]) ->
             yield frame
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"cannot read the video {path} after {last:.1f} s: it is damaged ({_reason(error)}); replace or remove it"
+            f"cannot read the video {path} after {last:.1f} s: it is damaged ({_reason(error)}); {REPLACE}"
         ) from None
 
 
@@ -238,7 +243,7 @@ def truncated(name: str, stated: float, end: float) -> str | None:
         return None
     return (
         f"the video {name} is truncated: its frames end at {end:.1f} s, but it should be {stated:.1f} s long; "
-        "replace or remove it"
+        + REPLACE
     )
 
 

@@ -169,8 +169,7 @@ def predict_each(
     batch_size = require_whole("batch_size", batch_size, 1, "batch_size", "give 8 images per batch if in doubt")
     tile = None if tile is None else require_whole("tile", tile, 1, "image_side", "give a side such as 512")
     overlap = None if overlap is None else require_whole("overlap", overlap, 0, "image_side", "give 64 if in doubt")
-    if tile is None and overlap is not None:
-        raise InputError(f"overlap is {overlap}, but only tiles overlap; give the side of the tiles, such as tile=512")
+    require_tile(tile, overlap, whole_image)
     chosen = None if classes is None else class_ids(model, classes)
     channels = model.in_channels
     scale = common_scale(items, full_scale if full_scale is not None else full_scale_of(model))
@@ -192,6 +191,18 @@ def predict_each(
                     read if read.image is None else replace(read, result=_finished(next(results), read, lowest, chosen))
                 )
             advance(len(batch))
+
+
+def require_tile(tile: int | None, overlap: int | None, whole_image: bool) -> None:
+    """Refuse arguments that only tiles have.
+
+    Raises:
+        InputError: there are no tiles, but an overlap, or images that are not to be predicted as a whole.
+    """
+    if tile is None and overlap is not None:
+        raise InputError(f"overlap is {overlap}, but only tiles overlap; give the side of the tiles, such as tile=512")
+    if tile is None and not whole_image:
+        raise InputError("without tiles, only whole images are predicted; give the side of the tiles, such as tile=512")
 
 
 @dataclass

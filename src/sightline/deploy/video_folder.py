@@ -101,7 +101,7 @@ def predict_videos_to_folder(
             except InputError as error:
                 first = first or error
                 done.errors[str(item.name)] = str(error) + (
-                    f" ({files.frames} frames predicted)" if files.frames else ""
+                    f" ({counted(files.frames, 'frame')} predicted)" if files.frames else ""
                 )
             done.images += files.frames
             done.objects += files.objects

@@ -135,6 +135,7 @@ def predict_to_folder(
             `out` is not empty.
     """
     from sightline.deploy.folder import predict_to_folder as run
+    from sightline.deploy.predict import require_tile
     from sightline.deploy.video_folder import predict_videos_to_folder
     from sightline.tasks import TASKS
 
@@ -145,6 +146,9 @@ def predict_to_folder(
             raise InputError("the frames of videos are predicted without a camera; leave camera out, or give images")
         if tile is not None:
             raise InputError("the frames of videos are not predicted in tiles; leave tile out, or give images")
+        require_tile(tile, overlap, whole_image)
+        if full_scale is not None:
+            raise InputError("the frames of videos have 8 bits; leave full_scale out, or give images")
         return predict_videos_to_folder(
             known,
             videos,
@@ -242,9 +246,10 @@ def _videos(model: nn.Module, source: Any) -> list[Item]:
         return []
     items, _ = find_images(source)
     videos = [item for item in items if isinstance(item.image, Path) and is_video(item.image)]
-    if videos and len(videos) < len(items):
+    others = [item for item in items if item not in videos]
+    if videos and others:
         raise InputError(
-            f"{videos[0].name} is a video, but {items[0].name} is an image; predict them one after the other"
+            f"{videos[0].name} is a video, but {others[0].name} is an image; predict them one after the other"
         )
     return videos
 

@@ -24,6 +24,7 @@ from sightline.deploy.batch.reading import iterate_predictions
 from sightline.deploy.batch.tables import Part
 from sightline.errors import InputError
 from tests.evaluation.shared_cases import IMAGES, KINDS, SIZE, case
+from tests.test_cli import sightline
 
 parquet = pytest.importorskip("pyarrow.parquet")
 ARGUMENTS = {"threshold": 0.0}
@@ -335,3 +336,30 @@ def test_wrong_tiles_leave_no_folder_that_refuses_right_ones(detector: Path, pho
     with pytest.raises(InputError, match="tiles of 32 pixels cannot overlap by 32"):
         sl.predict_to_parquet(detector, photos / "0.png", tmp_path / "out.parquet", tile=32, overlap=32)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_videos_and_arguments_of_tiles_alone_are_refused(detector: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"never read")
+    with pytest.raises(InputError, match=r"clip\.mp4 is a video, but Parquet files hold predictions of images"):
+        sl.predict_to_parquet(detector, [photos, tmp_path / "clip.mp4"], tmp_path / "out.parquet")
+    for given, words in (({"overlap": 8}, "overlap is 8, but only tiles"), ({"whole_image": False}, "without tiles")):
+        with pytest.raises(InputError, match=words):
+            sl.predict_to_parquet(detector, photos, tmp_path / "out.parquet", **given)
+        with pytest.raises(InputError, match=words):
+            sl.predict_to_folder(detector, photos, tmp_path / "out.parquet", **given)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_options_without_effect_are_refused_on_the_command_line(detector: Path, photos: Path, tmp_path: Path) -> None:
+    words = ["predict", detector, photos, "--quiet", "--out"]
+    for out, option, value, shown in (
+        ("a.parquet", "--every", "0", "--every is 0, but images are predicted and written as Parquet"),
+        ("a.parquet", "--track", None, "--track is given, but images are"),
+        ("a.parquet", "--save", "csv", "--save is csv, but images are"),
+        ("a", "--workers", "0", "--workers is 0, but only Parquet files are written by several workers"),
+        ("a", "--part-size", "0", "--part-size is 0, but only Parquet"),
+    ):
+        outcome = sightline(*words, tmp_path / out, option, *([] if value is None else [value]))
+        assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+        assert shown in outcome.err
+    assert not list(tmp_path.iterdir())

@@ -17,12 +17,14 @@ import torch
 from torch import nn
 
 from sightline.data.facts import full_scale_of
+from sightline.data.videos import is_video
 from sightline.deploy.batch.chunk import FOLDERS, Chunk, Done, Settings, load_model, predict_chunk
 from sightline.deploy.batch.files import Folder, find_names, is_uri, item_of, require_pyarrow, short
-from sightline.deploy.predict import class_ids, score_threshold
+from sightline.deploy.predict import class_ids, require_tile, score_threshold
 from sightline.deploy.runtimes import ExportedModel
 from sightline.deploy.sources import common_scale
 from sightline.deploy.tiled import require_tiles
+from sightline.deploy.video import takes_videos
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
@@ -133,6 +135,7 @@ def predict_to_parquet(
         part_size = require_whole("part_size", part_size, 1, "count", "give 1000 if in doubt")
     if tile is not None:
         require_tiles(tile, overlap)  # before the folder records them
+    require_tile(tile, overlap, whole_image)
     own = isinstance(model, nn.Module)
     if own and (workers > 1 or engine == "ray"):
         raise InputError("each worker loads its own model: give the file of a saved or exported model, not a model")
@@ -155,6 +158,12 @@ def predict_to_parquet(
         class_ids(known, settings.classes or ())
     settings = replace(settings, threshold=score_threshold(known, threshold))
     names = find_names(source)
+    videos = [] if takes_videos(known) else [name for name in names if is_video(name)]
+    if videos:
+        raise InputError(
+            f"{videos[0]} is a video, but Parquet files hold predictions of images; predict videos on their own, with "
+            "another --out"
+        )
     folder = Folder(settings.out)
     folder.create()
     with _locked(folder):
