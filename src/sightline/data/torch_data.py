@@ -49,6 +49,11 @@ class TorchData:
     format = "torch"
 
     def __init__(self, data: Any, classes: Classes | None = None):
+        if isinstance(data, Mapping) or not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+            raise InputError(
+                f"a {type(data).__name__} is no PyTorch dataset of (image, target) pairs; give an object with "
+                "__len__ and __getitem__"
+            )
         self.data = data
         names = list(classes or getattr(data, "classes", None) or ())
         example = self._item(0)[1] if len(data) else None

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.runtime.values import require_number
 from sightline.structures import Classes, Instances
 
 ClassNames = Classes | Sequence[str] | None
@@ -64,9 +66,24 @@ def as_tensor(value: Any, what: str) -> Tensor:
         InputError: it is none of these.
     """
     try:
+        if isinstance(value, list | tuple) and any(isinstance(one, np.ndarray) for one in value):
+            value = np.asarray(value)  # PyTorch takes a list of arrays, too, but warns that it is slow
         return torch.as_tensor(value).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise InputError(f"{what} must be numbers of one shape per object, not {str(value)[:60]}") from None
+
+
+def require_list(value: Any, what: str) -> list[Any]:
+    """The items of a list, tuple, array or tensor.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, np.ndarray | Tensor) and value.ndim:
+        return list(value.tolist())
+    raise InputError(f"{what} must be a list, not {str(value)[:60]}")
 
 
 def boxes_of(value: Any, what: str) -> Tensor:
@@ -86,7 +103,9 @@ def masks_of(value: Any, threshold: float, what: str) -> Tensor:
     """[N, H, W] bool, from bool or numbers [N, H, W] or [N, 1, H, W]; floats are compared with the threshold."""
     masks = as_tensor(value, f"{what} masks")
     masks = masks[:, 0] if masks.ndim == 4 and masks.shape[1] == 1 else masks
-    return masks > threshold if masks.is_floating_point() else masks != 0
+    if not masks.is_floating_point():
+        return masks != 0
+    return masks > require_number("mask_threshold", threshold, -math.inf, math.inf, "give 0.5 if in doubt")
 
 
 def class_id(name: Any, classes: Classes | None, what: str) -> int:
@@ -99,7 +118,10 @@ def class_id(name: Any, classes: Classes | None, what: str) -> int:
         if classes is None:
             raise InputError(f"{what} has the class {name!r}, whose id is not known; give classes=[…], all names")
         return classes.id(name)
-    return int(labels_of([name], what)[0])
+    labels = labels_of([name], what)
+    if len(labels) != 1:
+        raise InputError(f"{what}: the class of an object must be a name or a number, not {str(name)[:60]}")
+    return int(labels[0])
 
 
 def labels_of(value: Any, what: str) -> Tensor:
@@ -123,7 +145,7 @@ def number_of(value: Any, what: str) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{what} must be a number, not {str(value)[:60]}")

@@ -20,6 +20,8 @@ def to_pandas(results: Tabular | Iterable[Tabular]) -> Any:
     """
     if isinstance(results, Tabular):
         return results.to_pandas()
+    if not isinstance(results, Iterable):
+        raise InputError(f"a {type(results).__name__} is no result of a model, and no list of results")
     tables = []
     for position, result in enumerate(results):
         if not isinstance(result, Tabular):

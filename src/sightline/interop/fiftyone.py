@@ -11,13 +11,25 @@ from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.interop._fields import ClassNames, class_id, class_name, known_classes, require_keys, require_objects
+from sightline.interop._fields import (
+    ClassNames,
+    as_tensor,
+    boxes_of,
+    class_id,
+    class_name,
+    known_classes,
+    labels_of,
+    number_of,
+    require_keys,
+    require_list,
+    require_objects,
+)
 from sightline.structures import ClassMap, ClassScores, Instances, Size
+from sightline.structures.size import as_size
 
 
 @singledispatch
@@ -90,32 +102,32 @@ def from_fiftyone(
     if "detections" in values:
         entries = [
             require_keys(one, ("label", "bounding_box"), f"{what}: detection {i}")
-            for i, one in enumerate(values["detections"])
+            for i, one in enumerate(require_list(values["detections"], f"{what}: detections"))
         ]
         return _objects(entries, image_size, known, source, what)
     if "mask" in values:
-        return ClassMap(torch.as_tensor(np.asarray(values["mask"])), known, source=source)
+        return ClassMap(as_tensor(values["mask"], f"{what}: mask"), known, source=source)
     logits = values.get("logits")
-    scores = None if logits is None else torch.as_tensor(np.asarray(logits)).double().softmax(0).float()
+    scores = None if logits is None else as_tensor(logits, f"{what}: logits").double().softmax(-1).float()
     return ClassScores(image_size, class_id(values["label"], known, what), scores, known, source)
 
 
 def _objects(entries: list[Mapping[str, Any]], image_size: Size, classes: Any, source: str | None, what: str) -> Any:
-    height, width = image_size
-    boxes = torch.tensor([[float(v) for v in one["bounding_box"]] for one in entries], dtype=torch.float64)
-    boxes = boxes.reshape(-1, 4) * torch.tensor([width, height, width, height], dtype=torch.float64)
+    image_size = height, width = as_size(image_size)
+    boxes = boxes_of([require_list(one["bounding_box"], f"{what}: bounding_box") for one in entries], f"{what}:")
+    boxes = boxes.double() * torch.tensor([width, height, width, height], dtype=torch.float64)
     boxes[:, 2:] += boxes[:, :2]
     fields: dict[str, Any] = {
         "boxes": boxes.float(),
         "labels": torch.tensor([class_id(one["label"], classes, what) for one in entries], dtype=torch.int64),
     }
     if entries and all(one.get("confidence") is not None for one in entries):
-        fields["scores"] = torch.tensor([float(one["confidence"]) for one in entries])
+        fields["scores"] = torch.tensor([number_of(one["confidence"], f"{what}: confidence") for one in entries])
     if entries and all(one.get("index") is not None for one in entries):
-        fields["tracks"] = torch.tensor([int(one["index"]) for one in entries])
+        fields["tracks"] = labels_of([one["index"] for one in entries], f"{what}: index")
     if any(one.get("mask") is not None for one in entries):
         fields["masks"] = torch.stack(
-            [_pasted(one.get("mask"), box, image_size) for one, box in zip(entries, fields["boxes"], strict=True)]
+            [_pasted(one.get("mask"), box, image_size, what) for one, box in zip(entries, fields["boxes"], strict=True)]
         )
     return Instances(image_size, classes=classes, source=source, **fields)
 
@@ -127,14 +139,16 @@ def _pixels(box: Tensor, size: Size) -> tuple[slice, slice]:
     return slice(top, max(top + 1, min(y2, size[0]))), slice(left, max(left + 1, min(x2, size[1])))
 
 
-def _pasted(mask: Any, box: Tensor, size: Size) -> Tensor:
+def _pasted(mask: Any, box: Tensor, size: Size, what: str) -> Tensor:
     """A mask of a box in the image; another resolution than that of the box is resized by nearest neighbour."""
     whole = torch.zeros(size, dtype=torch.bool)
     rows, columns = _pixels(box, size)
     if mask is None:  # without one, the object fills its box
         whole[rows, columns] = True
         return whole
-    own = torch.as_tensor(np.asarray(mask)) != 0
+    own = as_tensor(mask, f"{what}: mask") != 0
+    if own.ndim != 2 or not own.numel():
+        raise InputError(f"{what}: a mask has shape {list(own.shape)}, but must be [height, width] of its box")
     height, width = rows.stop - rows.start, columns.stop - columns.start
     nearest_row = (torch.arange(height) * own.shape[0]) // height
     nearest_column = (torch.arange(width) * own.shape[1]) // width

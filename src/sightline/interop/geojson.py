@@ -33,6 +33,7 @@ from sightline.ops.geometry import following
 from sightline.ops.masks import polygons_to_mask
 from sightline.ops.outlines import trace_parts
 from sightline.structures import BACKGROUND, IGNORE, ClassMap, Instances, Size
+from sightline.structures.size import as_size
 
 Affine = Sequence[float]
 """(a, b, c, d, e, f); additional numbers, as in rasterio's `Affine` (0, 0, 1), are ignored."""
@@ -164,16 +165,14 @@ def from_geojson(
     """
     what = source or "the GeoJSON"
     collection = require_keys(collection, ("features",), what)
-    matrix = _matrix(transform)
+    matrix, image_size = _matrix(transform), as_size(image_size)
     if not isinstance(collection["features"], list | tuple):
         raise InputError(f"{what}: features is {str(collection['features'])[:60]}, but must be a list of features")
     features = [
         require_keys(one, ("geometry", "properties"), f"{what}: feature {i}")
         for i, one in enumerate(collection["features"])
     ]
-    names = [
-        _class_of(one["properties"] or {}, class_property, f"{what}: feature {i}") for i, one in enumerate(features)
-    ]
+    names = [_class_of(one["properties"], class_property, f"{what}: feature {i}") for i, one in enumerate(features)]
     if classes is None and all(isinstance(name, str) for name in names):
         classes = sorted(set(names))
     known = known_classes(classes)
@@ -183,7 +182,7 @@ def from_geojson(
         "labels": torch.tensor([class_id(name, known, what) for name in names], dtype=torch.int64),
         "masks": torch.stack([mask for _, mask in shapes]) if shapes else torch.zeros(0, *image_size, dtype=torch.bool),
     }
-    scores = [one["properties"]["score"] for one in features if "score" in (one["properties"] or {})]
+    scores = [one["properties"]["score"] for one in features if "score" in one["properties"]]
     if scores and len(scores) == len(features):
         fields["scores"] = torch.tensor(
             [number_of(score, f"{what}: feature {i}: score") for i, score in enumerate(scores)]
@@ -192,7 +191,7 @@ def from_geojson(
 
 
 def _class_of(properties: Any, key: str, what: str) -> Any:
-    properties = require_keys(properties, (), f"{what}: properties")
+    properties = require_keys({} if properties is None else properties, (), f"{what}: properties")
     found = properties.get(key, properties.get("label"))
     if found is None:
         raise InputError(f"{what} has no property {key!r}; name the one with the class by class_property=…")
@@ -204,7 +203,7 @@ def _read(geometry: Any, matrix: np.ndarray, size: Size, what: str) -> tuple[Ten
     if geometry is None:
         return torch.zeros(4), torch.zeros(size, dtype=torch.bool)
     geometry = require_keys(geometry, ("type", "coordinates"), f"{what}: geometry")
-    if geometry["type"] not in ("Polygon", "MultiPolygon"):
+    if str(geometry["type"]) not in ("Polygon", "MultiPolygon"):
         raise InputError(f"{what} is a {geometry['type']}, but only a Polygon or MultiPolygon is an area; remove it")
     parts = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
     parts = _rings(parts, what)
@@ -241,7 +240,7 @@ def _rings(parts: Any, what: str) -> list[list[np.ndarray]]:
     try:
         found = [[np.array(ring, dtype=np.float64)[:, :2] for ring in part] for part in parts]
         if all(ring.shape == (len(ring), 2) for part in found for ring in part):
-            return [part for part in found if part]
+            return [part for part in found if part and len(part[0])]
     except (TypeError, ValueError, IndexError):
         pass
     raise InputError(f"{what} has coordinates that are no rings of positions [x, y]; correct or remove it")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,11 +27,13 @@ from sightline.interop._fields import (
     labels_of,
     number_of,
     require_keys,
+    require_list,
     require_objects,
 )
 from sightline.ops.boxes import box_convert
 from sightline.ops.masks import masks_to_boxes
 from sightline.structures import Classes, ClassMap, Instances, Size
+from sightline.structures.size import as_size
 
 NO_SEGMENT = -1
 """The id of pixels that belong to no segment in Hugging Face's instance segmentation."""
@@ -97,7 +100,8 @@ def from_huggingface(
 
 def _in_order(names: Mapping[int, str]) -> list[str]:
     """The names of `id2label`, whose keys may be texts, as in a config.json."""
-    by_id = {int(key): name for key, name in names.items()}
+    ids = labels_of([number_of(key, "a key of id2label") for key in names], "id2label").tolist()
+    by_id = dict(zip(ids, names.values(), strict=True))
     if sorted(by_id) != list(range(len(by_id))):
         raise InputError(
             f"id2label has the ids {', '.join(map(str, sorted(by_id)[:8]))}, but they must be 0 to {len(by_id) - 1} "
@@ -111,7 +115,10 @@ def _of_segments(values: Mapping[str, Any], classes: Classes | None, source: str
     segments = as_tensor(values["segmentation"], f"{what}: segmentation")
     if segments.ndim != 2:
         raise InputError(f"{what}: segmentation has shape {list(segments.shape)}, but must be [H, W] of segment ids")
-    found = [require_keys(one, ("id", "label_id"), f"{what}: a segment") for one in values["segments_info"]]
+    found = [
+        require_keys(one, ("id", "label_id"), f"{what}: a segment")
+        for one in require_list(values["segments_info"], f"{what}: segments_info")
+    ]
     ids = labels_of([one["id"] for one in found], f"{what}: ids of segments").to(segments.dtype)
     masks = segments[None] == ids[:, None, None]
     fields: dict[str, Any] = {
@@ -175,7 +182,8 @@ def from_huggingface_row(
     known = known_classes(classes)
     image = row["image"]
     boxes = box_convert(boxes_of(objects["bbox"], f"{what}:").float(), "xywh", "xyxy")
-    labels = torch.tensor([class_id(name, known, what) for name in objects["category"]], dtype=torch.int64)
+    names = require_list(objects["category"], f"{what}: category")
+    labels = torch.tensor([class_id(name, known, what) for name in names], dtype=torch.int64)
     fields: dict[str, Any] = {"boxes": boxes, "labels": labels}
     if "area" in objects:
         fields["areas"] = as_tensor(objects["area"], f"{what}: area").float()
@@ -185,11 +193,10 @@ def from_huggingface_row(
 def _size_of(image: Any, row: Mapping[str, Any], what: str) -> Size:
     """(height, width) of an image, from the row if it says so."""
     if "height" in row and "width" in row:
-        height, width = labels_of([row["height"], row["width"]], f"{what}: height and width").tolist()
-        return height, width
-    if isinstance(image, Tensor):
+        return as_size([number_of(row[name], f"{what}: {name}") for name in ("height", "width")])
+    if isinstance(image, Tensor) and image.ndim > 1:
         return int(image.shape[-2]), int(image.shape[-1])
-    if hasattr(image, "shape"):
+    if isinstance(image, np.ndarray) and image.ndim > 1:
         return int(image.shape[0]), int(image.shape[1])
     if hasattr(image, "height"):
         return int(image.height), int(image.width)

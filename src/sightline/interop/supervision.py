@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from sightline.errors import InputError
-from sightline.interop._fields import ClassNames, class_id, class_name, known_classes, require_objects
+from sightline.interop._fields import (
+    ClassNames,
+    as_tensor,
+    boxes_of,
+    class_id,
+    class_name,
+    known_classes,
+    labels_of,
+    require_list,
+    require_objects,
+)
 from sightline.runtime.optional import require
 from sightline.structures import Classes, Instances, Size
 
@@ -59,20 +69,23 @@ def from_supervision(
     if not hasattr(detections, "xyxy"):
         raise InputError(f"{what}: a {type(detections).__name__} is no supervision.Detections; it has no xyxy")
     known = known_classes(classes)
-    boxes = torch.as_tensor(np.asarray(detections.xyxy)).reshape(-1, 4)
-    names = (getattr(detections, "data", None) or {}).get(_NAMES)
-    ids = detections.class_id
+    boxes = boxes_of(detections.xyxy, f"{what}:")
+    data = getattr(detections, "data", None)
+    names = data.get(_NAMES) if isinstance(data, Mapping) else None
+    names = None if names is None else [str(name) for name in require_list(names, f"{what}: data['{_NAMES}']")]
+    ids = getattr(detections, "class_id", None)
     if ids is None and names is None and len(boxes):
         raise InputError(f"{what} have neither class_id nor data['{_NAMES}']; add one of them")
     if ids is None:
-        ids = [class_id(str(name), known, what) for name in (names if names is not None else [])]
-    elif known is not None and names is not None:
-        _require_same_names(np.asarray(ids).tolist(), [str(name) for name in names], known, what)
-    fields: dict[str, Any] = {"boxes": boxes, "labels": torch.as_tensor(np.asarray(ids, dtype=np.int64))}
+        ids = [class_id(name, known, what) for name in names or []]
+    labels = labels_of(ids, what)
+    if known is not None and names is not None:
+        _require_same_names(labels.tolist(), names, known, what)
+    fields: dict[str, Any] = {"boxes": boxes, "labels": labels}
     for theirs, ours in (("confidence", "scores"), ("mask", "masks"), ("tracker_id", "tracks")):
         value = getattr(detections, theirs, None)
         if value is not None:
-            fields[ours] = torch.as_tensor(np.asarray(value))
+            fields[ours] = as_tensor(value, f"{what}: {theirs}")
     return Instances(image_size, classes=known, source=source, **fields)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.interop._fields import ClassNames, as_tensor, boxes_of, known_classes, labels_of, masks_of, require_keys
 from sightline.interop._fields import require_objects as require
+from sightline.runtime.values import require_whole
 from sightline.structures import Instances, Size
 
 FIRST_LABEL = 1
@@ -74,6 +75,7 @@ def from_torchvision(
         InputError: a key is missing, a label is below `first_label` or not a class, or a shape is wrong.
     """
     what = source or "the dictionary"
+    first_label = require_whole("first_label", first_label, 0, "count", "give 1, or 0 without background")
     values = require_keys(values, ("boxes", "labels"), what)
     labels = labels_of(values["labels"], what)
     if len(labels) and int(labels.min()) < first_label:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
 from sightline.structures.fields import FIELDS
-from sightline.structures.size import Size
+from sightline.structures.size import Size, as_size
 from sightline.structures.tabular import Tabular
 from sightline.words import listed
 
@@ -50,7 +50,8 @@ class Instances(Tabular):
         fields: tensors or lists, all of length N. Without fields, N is 0.
 
     Raises:
-        InputError: the lengths differ, a shape is wrong, a box is not finite or inverted, or a label is not a class id.
+        InputError: the lengths differ, a shape is wrong, a box is not finite or inverted, a label is not a class id, or
+            the size is not one of an image.
     """
 
     boxes: Tensor
@@ -69,8 +70,7 @@ class Instances(Tabular):
     relations: list[list[Any]]
 
     def __init__(self, image_size: Size, *, classes: Classes | None = None, source: str | None = None, **fields: Any):
-        height, width = image_size
-        self.image_size: Size = (int(height), int(width))
+        self.image_size: Size = as_size(image_size)
         self.classes = classes
         self.source = source
         self._fields: dict[str, Any] = {name: _as_field(name, value) for name, value in fields.items()}
@@ -92,6 +92,9 @@ class Instances(Tabular):
 
     def _check(self) -> None:
         what = f"{self.source}: " if self.source else ""
+        single = [name for name, value in self._fields.items() if isinstance(value, Tensor) and not value.ndim]
+        if single:
+            raise InputError(f"{what}{single[0]} is a single number, but must have one value per object")
         lengths = {name: len(value) for name, value in self._fields.items()}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{what}fields must have equal length, but they have {lengths}")
