@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,11 +60,11 @@ def test_more_than_a_hundred_detections():
         assert (result.metrics[name] or 0) == pytest.approx(max(expected[name], 0), abs=1e-9)
 
 
-def test_reference_values(shared: Path):
+def reference(shared: Path) -> tuple[list[Instances], list[Instances], Classes]:
+    """The objects and the detections of the reference pack, image by image, with its classes."""
     folder = shared / "parity" / "metrics"
     truth = json.loads((folder / "coco_gt.json").read_text())
     found = json.loads((folder / "coco_dt_bbox.json").read_text())
-    expected = json.loads((folder / "coco_expected.json").read_text())["bbox"]
     classes = Classes([c["name"] for c in truth["categories"]])
     ids = {c["id"]: k for k, c in enumerate(truth["categories"])}
 
@@ -80,7 +81,16 @@ def test_reference_values(shared: Path):
         return Instances((image["height"], image["width"]), classes=classes, **fields)
 
     targets = [rows(truth["annotations"], image) for image in truth["images"]]
-    predictions = [rows(found, image) for image in truth["images"]]
+    return targets, [rows(found, image) for image in truth["images"]], classes
+
+
+def expected_numbers(shared: Path) -> dict[str, Any]:
+    return json.loads((shared / "parity" / "metrics" / "coco_expected.json").read_text())
+
+
+def test_reference_values(shared: Path):
+    targets, predictions, classes = reference(shared)
+    expected = expected_numbers(shared)["bbox"]
     result = evaluate_detection(targets, predictions, classes)
     for name, value in zip(COCO_METRICS, expected["stats"].values(), strict=True):
         assert result.metrics[name] == pytest.approx(value, abs=1e-9)
@@ -94,6 +104,40 @@ def test_reference_values(shared: Path):
     # The reference uses the areas of the annotations: boxes' areas give other numbers for the sizes.
     boxes_alone = [Instances(t.image_size, boxes=t.boxes, labels=t.labels, crowd=t.crowd) for t in targets]
     assert evaluate_detection(boxes_alone, predictions, classes).metrics["APs"] != result.metrics["APs"]
+
+
+def test_curves_equal_the_reference(shared: Path):
+    """Precision and score at COCO's 101 recall values and IoU 0.50; a class without objects has no curve."""
+    result = evaluate_detection(*reference(shared))
+    with np.load(shared / "parity" / "metrics" / "coco_curves.npz") as file:
+        precision, scores = file["bbox/precision_all_lastmaxdet"][0], file["bbox/scores_all_lastmaxdet"][0]
+    compared = 0
+    for k, name in enumerate(result.classes):
+        assert (name in result.curves) == bool((precision[:, k] >= 0).all())
+        if name in result.curves:
+            np.testing.assert_allclose(result.curves[name].precision, precision[:, k], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(result.curves[name].score, scores[:, k], rtol=0, atol=1e-9)
+            compared += 1
+    assert compared == 5
+
+
+@pytest.mark.parametrize("case", ["bbox_first20_images", "bbox_class_agnostic"])
+def test_reference_values_of_some_images_and_without_classes(shared: Path, case: str):
+    targets, predictions, classes = reference(shared)
+    if case == "bbox_first20_images":
+        targets, predictions = targets[:20], predictions[:20]
+    else:  # at most 100 detections of an image count, whatever their classes
+        classes = Classes(["object"])
+        targets, predictions = (
+            [
+                Instances(r.image_size, classes=classes, **r.fields | {"labels": torch.zeros_like(r.labels)})
+                for r in part
+            ]
+            for part in (targets, predictions)
+        )
+    result = evaluate_detection(targets, predictions, classes)
+    for name, value in zip(COCO_METRICS, expected_numbers(shared)[case]["stats"].values(), strict=True):
+        assert result.metrics[name] == pytest.approx(value, abs=1e-9)
 
 
 def test_labels_against_themselves_score_one(shared: Path):

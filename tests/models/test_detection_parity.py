@@ -152,14 +152,25 @@ def test_faster_rcnn_losses_equal_the_reference(name: str, shared: Path) -> None
     check_losses(model, model(images, targets_of(recipe, images)), ref)
 
 
-def test_the_default_sizes_equal_the_reference(shared: Path) -> None:
-    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+DEFAULTS = ["fasterrcnn_mobilenet_v3_large_320_fpn"] + [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in (
+        *("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2"),
+        *("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "keypointrcnn_resnet50_fpn", "fcos_resnet50_fpn"),
+    )
+]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_default_sizes_equal_the_reference(name: str, shared: Path) -> None:
     ref, meta = parity.outputs(shared, name)
     with parity.undrawn():
-        model = create_model("faster_rcnn_mobilenet_v3_large_320_fpn", NAMES)
+        model = create_model(name, ["person"] if name.startswith("keypoint") else NAMES)
     parity.fill(model, shared, name)
     with torch.inference_mode():  # the reference pads both images to the larger one's size
         batch, _ = model.prepare(images_of(parity.recipe(shared), meta), None)
+        assert batch.sizes == [tuple(size) for size in ref["default/transform/image_sizes"].tolist()]
+        assert list(batch.tensor.shape) == ref["default/transform/batch_shape"].tolist()
         results = model.finish(model.process(batch, None)[0], batch)
     check_detections(results, ref, "default/", meta["default"]["score_thresh"])
 

@@ -19,7 +19,7 @@ from sightline.errors import InputError
 from sightline.nn.heads.regions import AlignedRegions
 from sightline.ops import _range_max, _sampling
 from sightline.ops.position_sensitive import ps_roi_align, ps_roi_pool
-from sightline.ops.regions import multiscale_roi_align, roi_align, roi_pool
+from sightline.ops.regions import multiscale_roi_align, pyramid_scales, region_levels, roi_align, roi_pool
 from sightline.structures import ImageBatch
 
 ROIS = torch.tensor(
@@ -437,5 +437,8 @@ def test_reference_values_multiscale(shared: Path) -> None:
     reference = np.load(shared / "parity" / "ops" / "multiscale_roi_align.npz")
     maps = [torch.from_numpy(reference[f"feature_{level}"]) for level in range(4)]
     boxes = [torch.from_numpy(reference[f"boxes{image}"]) for image in range(2)]
+    scales = pyramid_scales([feature.shape[-2] for feature in maps], 256)
+    assert scales == reference["scales"].tolist()
+    assert region_levels(torch.cat(boxes), scales).tolist() == reference["levels"].tolist()
     result = multiscale_roi_align(maps, boxes, (256, 320), 5, 2)
     torch.testing.assert_close(result, torch.from_numpy(reference["output"]), atol=1e-5, rtol=1e-5)
