@@ -301,6 +301,21 @@ def test_copies_are_found_within_and_across_splits(tmp_path):
     }
 
 
+def test_copies_with_other_objects_are_named(tmp_path):
+    """The file is listed under two ids, each with half of its objects; and a copy with the same objects in turn."""
+    boxes = [[5, 5, 20, 20, 1], [60, 60, 20, 20, 1]]
+    content = [*healthy(8), ("half.jpg", boxes[:1]), ("other.jpg", boxes[1:]), ("a.jpg", boxes), ("b.jpg", boxes[::-1])]
+    root = write_coco(tmp_path / "data", {"train": content})
+    for copy, original in (("other.jpg", "half.jpg"), ("b.jpg", "a.jpg")):
+        (root / "train" / copy).write_bytes((root / "train" / original).read_bytes())
+    found = {(p.rule, p.file, p.value, p.level) for p in quick(coco.read(root)).problems if "duplicate" in p.rule}
+    assert found == {
+        ("duplicate-images", "train/half.jpg", "is the same as train/other.jpg", "note"),
+        ("duplicate-in-objects", "train/half.jpg", "is the same as train/other.jpg", "warning"),
+        ("duplicate-images", "train/a.jpg", "is the same as train/b.jpg", "note"),
+    }
+
+
 def test_plain_pictures_are_not_called_alike():
     images = [torch.full((3, 60, 60), value, dtype=torch.uint8) for value in range(0, 250, 10)]
     images += [image.clone() for image in images[:1]]

@@ -156,7 +156,7 @@ class TestArrays:
         ("array", "words"),
         [
             (np.array([[0.0, 255.0]]), r"float samples from 0 to 255, but they must lie in \[0, 1\]; divide"),
-            (np.array([[0.0, np.nan]]), "float samples from nan to nan"),
+            (np.array([[0.0, np.nan]]), "samples that are NaN; replace them"),
             (np.zeros((2, 2), np.int64), "type int64, whose range is unknown; give full_scale"),
             (np.zeros((2, 2, 2, 2)), r"array \[2, 2, 2, 2\], but an image is"),
             (np.zeros((0, 4)), r"array \[0, 4\]"),

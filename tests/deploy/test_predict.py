@@ -175,7 +175,7 @@ def test_nothing_found(tmp_path, folder):
         (np.zeros(4), r"has the shape \[4\], but an image is \[H, W\] or \[H, W, C\]"),
         (np.zeros((0, 4)), r"has the shape \[0, 4\]"),
         (np.full((4, 4), 255.0), r"float samples from 255 to 255, but they must lie in \[0, 1\]"),
-        (np.full((4, 4), np.nan), "float samples from nan to nan"),
+        (np.full((4, 4), np.nan), "samples that are NaN; replace them"),
         (np.full((4, 4), 70000), "must fit 8 or 16 bits"),
         (np.full((4, 4), "a"), "is of type <U1"),
     ],

@@ -131,7 +131,9 @@ def scale_samples(array: np.ndarray, full_scale: Scale, what: str) -> np.ndarray
         return array.astype(np.uint8) if scale == 255 else array.astype(np.float32) * np.float32(1 / scale)
     if array.dtype.kind == "f":
         low_f, high_f = float(array.min()), float(array.max())
-        if not (low_f >= 0 and high_f <= 1):  # True for NaN, too
+        if low_f != low_f:
+            raise InputError(f"{what} has samples that are NaN; replace them, by 0 or by the values around them")
+        if not (low_f >= 0 and high_f <= 1):
             raise InputError(
                 f"{what} has float samples from {low_f:g} to {high_f:g}, but they must lie in [0, 1]; "
                 "divide them by their range"

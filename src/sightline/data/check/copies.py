@@ -1,4 +1,4 @@
-"""Duplicate images: within a split, across splits, and with different classes."""
+"""Duplicate images: within a split, across splits, and with different classes or objects."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def copies(dataset: Dataset, looks: Sequence[ImageInspection], columns: Columns)
     for members in by_digest.values():
         if len(members) > 1:
             yield from _of_group(dataset, members, "duplicate", "is the same as", classes)
+            if dataset.label_kind.has_objects and len({_objects(columns, i) for i in members}) > 1:
+                yield _problem(dataset, members, "duplicate-in-objects", "is the same as", ())
     kinds = [members for members in by_digest.values() if looks[members[0]].thumbnail is not None]
     if len(kinds) < 2:
         return
@@ -48,6 +50,13 @@ def _classes(dataset: Dataset, columns: Columns) -> list[str] | None:
         return None
     labels, _ = kind.class_ids(columns)
     return [names[label] if 0 <= label < len(names) else f"class id {label}" for label in labels.tolist()]
+
+
+def _objects(columns: Columns, image: int) -> tuple[tuple[float, ...], ...]:
+    """The objects of an image in an order of their own: class and box in whole pixels."""
+    rows = slice(columns.offsets[image], columns.offsets[image + 1])
+    found = np.column_stack([columns.labels[rows], columns.boxes[rows].round()])
+    return tuple(sorted(map(tuple, found.tolist())))
 
 
 def _of_group(

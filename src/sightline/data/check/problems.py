@@ -116,6 +116,10 @@ _WARNINGS = {
         "the same image in several classes",
         "keep it in the right one: no model can learn both",
     ),
+    "duplicate-in-objects": (
+        "the same image with different objects",
+        "label all objects in one and remove the other: objects that it lacks are background to the model",
+    ),
     "similar-in-classes": (
         "nearly the same image in several classes",
         "look at them: one of the labels may be wrong",
