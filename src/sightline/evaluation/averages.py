@@ -18,8 +18,8 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
 
 def nanmean(values: Floats) -> float:
     """Mean of the values [N] that are not NaN; NaN, without a warning, if there are none."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    available = values[~np.isnan(values)]
+    return float(available.mean()) if len(available) else float("nan")
 
 
 def nanmean_along(values: Floats, axis: int) -> Floats:
@@ -28,6 +28,6 @@ def nanmean_along(values: Floats, axis: int) -> Floats:
     return ratio(np.where(there, values, 0).sum(axis), there.sum(axis))
 
 
-def known(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
     """The value as a Python float; None for NaN."""
     return None if np.isnan(value) else float(value)

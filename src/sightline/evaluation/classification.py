@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import classification_table, short
-from sightline.evaluation.averages import known, nanmean, ratio
+from sightline.evaluation.averages import nanmean, none_if_nan, ratio
 from sightline.evaluation.intervals import paired_percentiles, percentiles, require_level, resampled_weights, wilson
 from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.structures import Classes, ClassScores
@@ -355,7 +355,7 @@ class ClassificationMeasure:
         }
         per_class: dict[str, dict[str, Any]] = {}
         for k, name in enumerate(self.classes):
-            row = {key: known(column[k]) for key, column in columns.items()}
+            row = {key: none_if_nan(column[k]) for key, column in columns.items()}
             per_class[name] = row | {"support": int(support[k]), "predicted": int(n_predicted[k])}
         gaps = np.bincount(_bin(confidence), weights=(predicted == label) - confidence, minlength=BINS)
         metrics: dict[str, float | None] = {

@@ -24,7 +24,7 @@ from sightline.evaluation import kitti
 from sightline.evaluation._arrays import Bools, Floats, Ints, match_greedy
 from sightline.evaluation._cuboid_rows import CuboidRows, best_of_each, cuboid_rows
 from sightline.evaluation._table import aligned, number, short
-from sightline.evaluation.averages import known, nanmean, nanmean_along
+from sightline.evaluation.averages import nanmean, nanmean_along, none_if_nan
 from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.errors import OperatingPoint
 from sightline.evaluation.intervals import percentiles, resampled_weights
@@ -242,14 +242,14 @@ def evaluate_cuboids(
     require_images(len(targets), names)
     rows, predictions, notes = cuboid_rows(targets, predictions, classes)
     table = _average_precision(rows, len(classes), rows.counted)[..., 0]
-    metrics: dict[str, float | None] = {"AP3D": known(nanmean(table.mean(0)))}
-    metrics |= {name: known(nanmean(table[_place(at)])) for name, at in SINGLE.items()}
+    metrics: dict[str, float | None] = {"AP3D": none_if_nan(nanmean(table.mean(0)))}
+    metrics |= {name: none_if_nan(nanmean(table[_place(at)])) for name, at in SINGLE.items()}
     for name, (low, high) in DISTANCES.items():
         depth, far = rows.object_cuboids[:, 2], rows.detection_cuboids[:, 2]
         inside = rows.counted & (depth >= low) & (depth <= high)
         outside = (far < low) | (far > high)
         average = _average_precision(rows, len(classes), inside, outside=outside)[..., 0]
-        metrics[f"AP3D_{name}"] = known(nanmean(average.mean(0)))
+        metrics[f"AP3D_{name}"] = none_if_nan(nanmean(average.mean(0)))
     metrics |= _errors(rows)
     protocols = dict.fromkeys(metrics, PROTOCOL) | dict.fromkeys(LOWER_IS_BETTER, "errors")
     per_class = _per_class(table, rows, classes)
@@ -389,7 +389,8 @@ def _per_class(table: Floats, rows: CuboidRows, classes: Classes) -> dict[str, d
     found = np.bincount(rows.detections.label, minlength=len(classes)).tolist()
     columns = {"AP3D": table.mean(0)} | {name: table[_place(at)] for name, at in SINGLE.items()}
     return {
-        name: {key: known(values[k]) for key, values in columns.items()} | {"objects": there[k], "detections": found[k]}
+        name: {key: none_if_nan(values[k]) for key, values in columns.items()}
+        | {"objects": there[k], "detections": found[k]}
         for k, name in enumerate(classes)
     }
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sightline.errors import InputError
 from sightline.evaluation._arrays import Rows, detection_rows, object_rows
 from sightline.evaluation._table import detection_table, short
-from sightline.evaluation.averages import known, nanmean
+from sightline.evaluation.averages import nanmean, none_if_nan
 from sightline.evaluation.coco import (
     COCO_METRICS,
     KEYPOINT_METRICS,
@@ -297,7 +297,7 @@ def evaluate_detection(
 
     coco = coco_numbers(objects, detections, classes, len(targets))
     voc = dict(zip(VOC_METRICS, voc_average_precision(objects, detections, len(classes)), strict=True))
-    metrics = coco.metrics | {name: known(nanmean(values)) for name, values in voc.items()}
+    metrics = coco.metrics | {name: none_if_nan(nanmean(values)) for name, values in voc.items()}
     columns = coco.per_class | voc
     masks, keypoints = masks_of(targets, predictions, objects.area), keypoints_of(targets, predictions)
     for prefix, shapes in (("mask/", masks), ("keypoint/", keypoints)):

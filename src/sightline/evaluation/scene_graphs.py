@@ -26,17 +26,27 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.evaluation._table import aligned, number, short
+from sightline.evaluation.averages import nanmean, none_if_nan
 from sightline.evaluation.detection import DetectionMeasure, DetectionResult
 from sightline.evaluation.intervals import percentiles, resampled_sums
-from sightline.ops.boxes import box_iou
+from sightline.evaluation.relation_matching import (
+    Bools,
+    Combination,
+    Floats,
+    Ints,
+    distinct_relations,
+    recall_per_image,
+    recall_per_predicate,
+    relation_ranks,
+    renumbered,
+    unseen_relations,
+)
 from sightline.structures import Classes, Instances
-from sightline.structures.relations import Triplet, ranked, triplets_of
 from sightline.structures.tabular import html_of
 from sightline.words import counted
 
@@ -61,15 +71,6 @@ MEANINGS = {
     for kind in ("R", "mR", "zR")
     for k in COUNTS
 } | {"AP50": "average precision of the detected objects at IoU 0.50 (COCO)"}
-_IOU = 0.5
-_NEVER = np.iinfo(np.int64).max
-"""The rank of a relation that was not found."""
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Combination = tuple[str, str, str]
-"""The class of the subject, the predicate, and the class of the object."""
 
 
 @runtime_checkable
@@ -209,7 +210,7 @@ class SceneGraphMeasure:
         if self.seen is None:
             self.seen = frozenset(model.seen_combinations())
         boxes = [target.boxes for target in targets]
-        labels = [_renamed(target, self.classes, model.classes).labels for target in targets]  # type: ignore[attr-defined]
+        labels = [renumbered(target, self.classes, model.classes).labels for target in targets]  # type: ignore[attr-defined]
         for protocol, known in (("PredCls", labels), ("SGCls", None)):
             self._given[protocol] += [found.to("cpu") for found in model.predict_relations(images, boxes, known)]
 
@@ -277,13 +278,13 @@ def evaluate_scene_graphs(
                 f"{protocol} has predictions for {len(own)} images, but there are {len(targets)} targets; give one for "
                 "each"
             )
-    truths = [_truths(target) for target in targets]
+    truths = [distinct_relations(target) for target in targets]
     counts = [len(own) for own in truths]
     image = np.repeat(np.arange(len(targets)), counts)
     predicate_names = [triplet.predicate for own in truths for triplet in own]
     predicates = {name: i for i, name in enumerate(dict.fromkeys(predicate_names))}
     predicate = np.array([predicates[name] for name in predicate_names], np.int64)
-    unseen = None if seen is None else _unseen(targets, truths, classes, frozenset(seen))
+    unseen = None if seen is None else unseen_relations(targets, truths, classes, frozenset(seen))
     metrics: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
     of_images: dict[str, Floats] = {}
@@ -293,7 +294,7 @@ def evaluate_scene_graphs(
         if protocol in found:
             pairs = zip(targets, truths, found[protocol], strict=True)
             ranks = np.concatenate(
-                [np.zeros((2, 0), np.int64), *(_ranks(t, own, f, classes) for t, own, f in pairs)], 1
+                [np.zeros((2, 0), np.int64), *(relation_ranks(t, own, f, classes) for t, own, f in pairs)], 1
             )
         for row, free in enumerate(("", "ng")):
             for k in COUNTS:
@@ -301,11 +302,15 @@ def evaluate_scene_graphs(
                 stem = f"{protocol}/{free}"
                 if hits is not None and free and k == 50:
                     hits_at_50[protocol] = hits
-                recall = None if hits is None else _of_images(hits, image, len(targets))
-                zero = None if hits is None or unseen is None else _of_images(hits[unseen], image[unseen], len(targets))
-                mean = None if hits is None else _by_predicate(hits, image, predicate)
+                recall = None if hits is None else recall_per_image(hits, image, len(targets))
+                zero = (
+                    None
+                    if hits is None or unseen is None
+                    else recall_per_image(hits[unseen], image[unseen], len(targets))
+                )
+                mean = None if hits is None else recall_per_predicate(hits, image, predicate)
                 for kind, values in (("R", recall), ("mR", mean), ("zR", zero)):
-                    metrics[f"{stem}{kind}@{k}"] = _mean(values)
+                    metrics[f"{stem}{kind}@{k}"] = None if values is None else none_if_nan(nanmean(values))
                     if metrics[f"{stem}{kind}@{k}"] is None:
                         reasons[f"{stem}{kind}@{k}"] = _reason(kind, hits is None, len(image), unseen)
                     elif kind != "mR" and values is not None:
@@ -313,7 +318,7 @@ def evaluate_scene_graphs(
     objects = objects or _objects(targets, found, classes, names)
     metrics["AP50"] = objects.metrics["AP50"]
     reasons |= {"AP50": objects.reasons["AP50"]} if "AP50" in objects.reasons else {}
-    image_recall = of_images.get("SGDet/ngR@50", _of_images(np.zeros(len(image), bool), image, len(targets)))
+    image_recall = of_images.get("SGDet/ngR@50", recall_per_image(np.zeros(len(image), bool), image, len(targets)))
     per_class = _per_predicate(predicates, predicate, hits_at_50)
     return SceneGraphResult(
         metrics=metrics,
@@ -328,81 +333,6 @@ def evaluate_scene_graphs(
         notes=list(objects.notes),
         _of_images=of_images,
     )
-
-
-def _truths(target: Instances) -> list[Triplet]:
-    """The distinct relations of an image between two objects."""
-    return list(dict.fromkeys(t._replace(score=1.0) for t in triplets_of(target) if t.subject != t.object))
-
-
-def _ranks(target: Instances, truths: Sequence[Triplet], found: Instances, classes: Classes) -> Ints:
-    """[2, G] int64: the rank, from 1, of the best predicted relation that finds each of the G labelled ones.
-
-    The first row is with graph constraint, the second without.
-    """
-    predicted = ranked(found)
-    if not truths or not predicted:
-        return np.full((2, len(truths)), _NEVER)
-    names = {name: i for i, name in enumerate(dict.fromkeys(t.predicate for t in (*truths, *predicted)))}
-    same = _same_objects(_renamed(found, None, classes), target)  # [predicted objects, labelled objects]
-    a, b = (np.array([(t.subject, t.object, names[t.predicate]) for t in own]) for own in (predicted, truths))
-    finds = same[a[:, 0][:, None], b[:, 0]] & same[a[:, 1][:, None], b[:, 1]] & (a[:, 2][:, None] == b[:, 2])
-    pair = a[:, 0] * len(found) + a[:, 1]
-    best = np.zeros(len(a), bool)
-    best[np.unique(pair, return_index=True)[1]] = True
-    ranks = np.stack([best.cumsum(), np.arange(1, len(a) + 1)])  # [2, predicted]
-    usable = np.stack([finds & best[:, None], finds])
-    first: Ints = np.where(usable, ranks[:, :, None], _NEVER).min(1)
-    return first
-
-
-def _same_objects(found: Instances, target: Instances) -> Bools:
-    """[N, G] bool: whether predicted objects have the class of labelled ones and a box of IoU at least 0.5."""
-    iou = box_iou(found.boxes.double().cpu(), target.boxes.double().cpu())
-    same: Bools = ((iou >= _IOU - 1e-9) & (found.labels.cpu()[:, None] == target.labels.cpu())).numpy()
-    return same
-
-
-def _renamed(objects: Instances, own: Classes | None, classes: Classes) -> Instances:
-    """The objects with the ids that their classes have among other classes; −1 for a class that is not among them."""
-    known = objects.classes if objects.classes is not None else own
-    if known is None or known == classes:
-        return objects
-    ids = torch.tensor([classes.id(name) if name in classes else -1 for name in known])
-    return objects.replace(labels=ids.to(objects.labels.device)[objects.labels])
-
-
-def _unseen(
-    targets: Sequence[Instances], truths: Sequence[Sequence[Triplet]], classes: Classes, seen: frozenset[Combination]
-) -> Bools:
-    """[relations] bool: whether the classes and predicate of a relation did not occur together in training."""
-    found = []
-    for target, own in zip(targets, truths, strict=True):
-        known = [classes[i] for i in target.labels.tolist()]
-        found += [(known[t.subject], t.predicate, known[t.object]) not in seen for t in own]
-    return np.array(found, bool)
-
-
-def _of_images(hits: Bools, image: Ints, images: int) -> Floats:
-    """[images], the fraction of each image's relations that are found; NaN without relations."""
-    count = np.bincount(image, minlength=images)
-    right = np.bincount(image, weights=hits, minlength=images)
-    return np.divide(right, count, out=np.full(images, np.nan), where=count > 0)
-
-
-def _by_predicate(hits: Bools, image: Ints, predicate: Ints) -> Floats:
-    """[predicates], the recall of each, averaged over the images in which it occurs."""
-    total = int(predicate.max(initial=-1)) + 1
-    cell, place = np.unique(image * max(total, 1) + predicate, return_inverse=True)
-    recall = np.bincount(place, weights=hits) / np.bincount(place)
-    at = cell % max(total, 1)
-    found: Floats = np.bincount(at, weights=recall, minlength=total) / np.bincount(at, minlength=total)
-    return found
-
-
-def _mean(values: Floats | None) -> float | None:
-    there = None if values is None else values[~np.isnan(values)]
-    return None if there is None or not len(there) else float(there.mean())
 
 
 def _reason(kind: str, unasked: bool, relations: int, unseen: Bools | None) -> str:

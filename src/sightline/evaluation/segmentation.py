@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sightline.errors import InputError
 from sightline.evaluation._table import segmentation_table, short
-from sightline.evaluation.averages import known, nanmean, nanmean_along, ratio
+from sightline.evaluation.averages import nanmean, nanmean_along, none_if_nan, ratio
 from sightline.evaluation.boundaries import boundary_scores
 from sightline.evaluation.intervals import Floats, paired_percentiles, percentiles, resampled_sums
 from sightline.evaluation.packed_maps import PackedMaps
@@ -288,10 +288,10 @@ class PixelCounts:
             "Dice": nanmean(columns["Dice"]),
             "boundary_F": nanmean(np.array(self.image_boundary)) if self.boundaries else np.nan,
         }
-        metrics = {name: known(value) for name, value in values.items()}
+        metrics = {name: none_if_nan(value) for name, value in values.items()}
         per_class: dict[str, dict[str, Any]] = {}
         for k, name in enumerate(self.classes):
-            row = {key: known(column[k]) for key, column in columns.items()}
+            row = {key: none_if_nan(column[k]) for key, column in columns.items()}
             per_class[name] = row | {"pixels": int(table[k].sum()), "predicted": int(table[:, k].sum())}
         return SegmentationResult(
             metrics=metrics,

@@ -13,13 +13,8 @@ from torch import Tensor, nn
 from sightline.data.scenes import scenes
 from sightline.errors import InputError
 from sightline.models.creation import create_model
-from sightline.models.detection.sightline_detector import (
-    Assignment,
-    DenseSettings,
-    SightlineDetector,
-    admitted,
-    cell_centres,
-)
+from sightline.models.detection.points import cell_centres, points_inside
+from sightline.models.detection.sightline_detector import Assignment, DenseSettings, SightlineDetector
 from sightline.models.saving import load, save
 from sightline.nn.heads.decoupled import DecoupledHead
 from sightline.nn.layers import fuse
@@ -116,7 +111,7 @@ def test_boxes_are_means_of_distributions() -> None:
 def test_points_inside_or_the_nearest() -> None:
     points = cell_centres((32, 32), (8, 16))
     boxes = torch.tensor([[0.0, 0, 13, 9], [5, 5, 7, 7], [6, 6, 11, 11], [4, 4, 4, 4]])
-    inside = admitted(points, boxes)
+    inside = points_inside(points, boxes)
     assert points.centres[inside[0]].tolist() == [[4, 4], [12, 4], [8, 8]]
     assert points.centres[inside[1]].tolist() == [[4, 4]]  # holds no point: (4, 4) is as near to (6, 6) as (8, 8)
     assert points.centres[inside[2]].tolist() == [[12, 12], [8, 8]]  # a coarse one alone, so the nearest fine one, too
@@ -137,7 +132,7 @@ def test_assignment_of_a_batch_takes_the_points_that_say_it_best() -> None:
     targets = [as_head(target([8, 8, 40, 40], [50, 50, 90, 90], labels=[1, 2])), as_head(target())]
     boxes = torch.cat([points.centres - 8, points.centres + 8], 1).repeat(2, 1, 1)
     scores = torch.full((2, len(points.centres), 3), -4.0)
-    inside = admitted(points, targets[0].boxes)
+    inside = points_inside(points, targets[0].boxes)
     first, second = inside[0].nonzero().flatten()[:2].tolist()
     boxes[0, first] = torch.tensor([8.0, 8, 40, 40])
     boxes[0, second] = torch.tensor([8.0, 8, 40, 36])

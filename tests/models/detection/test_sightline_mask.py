@@ -150,7 +150,7 @@ def test_losses_equal_a_loop_over_points() -> None:
         matches[number, at], quality[number, at] = of, q
     boxes[0, 40] = torch.tensor([17.0, 19, 44, 42])  # overlaps its object by more than half: the mask is learned here
     maps = maps_of(model)
-    found = model.further_losses(maps, boxes, points, Assignment(matches, quality), targets)
+    found = model.extra_losses(maps, boxes, points, Assignment(matches, quality), targets)
     entropy = dice = torch.tensor(0.0)
     for number, at in ((0, 9), (0, 40), (1, 70)):
         of, q = int(matches[number, at]), float(quality[number, at])
@@ -222,7 +222,7 @@ def test_perfect_outputs_are_the_objects_masks(size: tuple[int, int], monkeypatc
 
     monkeypatch.setattr(model, "mask_logits", perfect)
     found = [{"boxes": moved[0].boxes, "labels": moved[0].labels, "points": torch.tensor([0, 1])}]
-    (result,) = model.finish(model.further_fields(found, [], model.points(batch), batch), batch)
+    (result,) = model.finish(model.extra_fields(found, [], model.points(batch), batch), batch)
     assert result.masks.shape == (2, *size)
     union = (result.masks | wanted.masks).flatten(1).sum(1)
     assert ((result.masks & wanted.masks).flatten(1).sum(1) / union > 0.97).all()

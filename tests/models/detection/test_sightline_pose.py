@@ -124,7 +124,7 @@ def test_losses_equal_a_loop_over_points() -> None:
         matches[number, at], quality[number, at] = of, q
     maps = maps_of(model)
     with torch.no_grad():
-        found = model.further_losses(maps, boxes, points, Assignment(matches, quality), targets)
+        found = model.extra_losses(maps, boxes, points, Assignment(matches, quality), targets)
         sums = [0.0, 0.0, 0.0]
         for number, at in ((0, 9), (0, 40), (1, 70)):
             of, q = int(matches[number, at]), float(quality[number, at])
@@ -174,12 +174,12 @@ def test_perfect_outputs_are_the_objects_keypoints(monkeypatch: pytest.MonkeyPat
     values = torch.cat([ALONG - 0.5, torch.tensor([[3.0], [-3.0], [1.0]])], 1).flatten().repeat(2, 1)
     monkeypatch.setattr(model.keypoint_branch, "forward", lambda maps, images, points: values)
     found = [{"boxes": moved[0].boxes, "labels": moved[0].labels, "points": torch.tensor([0, 1])}]
-    (result,) = model.finish(model.further_fields(found, [], model.points(batch), batch), batch)
+    (result,) = model.finish(model.extra_fields(found, [], model.points(batch), batch), batch)
     torch.testing.assert_close(result.keypoints[..., :2], wanted.keypoints[..., :2])
     assert result.keypoints[..., 2].tolist() == [[2, 0, 2]] * 2
     assert result.keypoint_scores[0].tolist() == pytest.approx([0.9526, 0.0474, 0.7311], abs=1e-4)
     values[:, 2::3] = torch.tensor([-3.0, -1.0, -2.0])  # the best of each object counts as visible, however low
-    (result,) = model.finish(model.further_fields(found, [], model.points(batch), batch), batch)
+    (result,) = model.finish(model.extra_fields(found, [], model.points(batch), batch), batch)
     assert result.keypoints[..., 2].tolist() == [[0, 2, 0]] * 2
 
 

@@ -36,6 +36,7 @@ from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.plan import plan
+from sightline.models.detection.points import Points, cell_centres, points_inside
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
 from sightline.models.preprocess import Preprocess, imagenet_preprocess
@@ -97,18 +98,6 @@ class DenseSettings:
         ):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} is {getattr(self, name)!r}, but it must be one of {', '.join(known)}")
-
-
-class Points(NamedTuple):
-    """The centres of the cells of all levels.
-
-    Attributes:
-        centres: [A, 2] (x, y) in pixels of the batch.
-        strides: [A] stride of each cell's level in pixels.
-    """
-
-    centres: Tensor
-    strides: Tensor
 
 
 class Assignment(NamedTuple):
@@ -196,16 +185,14 @@ class SightlineDetector(Detector):
         points = self.points(batch)
         if targets is None:
             found = self.decode(scores, sides, points, batch.sizes)
-            return self.further_fields(found, maps, points, batch), {}
+            return self.extra_fields(found, maps, points, batch), {}
         scores, sides = scores.float(), sides.float()
         boxes = self.boxes(sides, points)
         assignment = self.assign(scores, boxes, points, targets)
         losses = self.losses(scores, sides, boxes, points, assignment, targets)
-        return [], losses | self.further_losses(maps, boxes, points, assignment, targets)
+        return [], losses | self.extra_losses(maps, boxes, points, assignment, targets)
 
-    def further_fields(
-        self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
-    ) -> Detections:
+    def extra_fields(self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch) -> Detections:
         """Hook for models with additional heads: the detections with the fields of these heads instead of "points".
 
         Args:
@@ -216,7 +203,7 @@ class SightlineDetector(Detector):
         """
         return [{name: value for name, value in own.items() if name != "points"} for own in found]
 
-    def further_losses(
+    def extra_losses(
         self,
         maps: Sequence[Tensor],
         boxes: Tensor,
@@ -272,13 +259,14 @@ class SightlineDetector(Detector):
         s, (count, length) = self.settings, scores.shape[:2]
         lengths = torch.tensor([len(t) for t in targets], device=scores.device)
         image = torch.arange(count, device=scores.device).repeat_interleave(lengths)  # of each object of the batch
-        goals, labels = torch.cat([t.boxes for t in targets]), torch.cat([t.labels for t in targets])
-        objects, at = admitted(points, goals).nonzero(as_tuple=True)
-        of = image[objects]
-        overlap = elementwise_iou(goals[objects], boxes[of, at])
-        probability = scores[of, at, labels[objects] - 1].sigmoid()
+        target_boxes, labels = torch.cat([t.boxes for t in targets]), torch.cat([t.labels for t in targets])
+        objects, point = points_inside(points, target_boxes).nonzero(as_tuple=True)
+        row = image[objects]
+        iou = elementwise_iou(target_boxes[objects], boxes[row, point])
+        probability = scores[row, point, labels[objects] - 1].sigmoid()
+        shape = (len(target_boxes), count * length)
         matches, quality = match_task_aligned(
-            objects, of * length + at, probability, overlap, (len(goals), count * length), s.top, s.alpha, s.beta
+            objects, row * length + point, probability, iou, shape, s.top, s.alpha, s.beta
         )
         matches, first = matches.view(count, length), (lengths.cumsum(0) - lengths)[:, None]
         return Assignment(torch.where(matches >= 0, matches - first, matches), quality.view(count, length))
@@ -299,14 +287,14 @@ class SightlineDetector(Detector):
         s = self.settings
         matches, quality = assignment
         class_targets = torch.zeros_like(scores)
-        goals = []
+        matched_boxes = []
         for i, target in enumerate(targets):
-            at = (matches[i] >= 0).nonzero().flatten()
-            of = matches[i, at]
-            class_targets[i, at, target.labels[of] - 1] = quality[i, at]
-            goals.append(target.boxes[of].to(boxes.dtype))
-        image, at = (matches >= 0).nonzero(as_tuple=True)  # in the order of `goals`: image by image
-        goal, weight = torch.cat(goals), quality[image, at]
+            point = (matches[i] >= 0).nonzero().flatten()
+            objects = matches[i, point]
+            class_targets[i, point, target.labels[objects] - 1] = quality[i, point]
+            matched_boxes.append(target.boxes[objects].to(boxes.dtype))
+        image, point = (matches >= 0).nonzero(as_tuple=True)  # in the order of `matched_boxes`: image by image
+        target_boxes, weight = torch.cat(matched_boxes), quality[image, point]
         total = batch_count(quality.sum())
         if s.class_loss == "quality":
             class_terms = quality_focal_loss(scores, class_targets)
@@ -314,13 +302,14 @@ class SightlineDetector(Detector):
             class_terms = varifocal_loss(scores, class_targets)
         else:
             class_terms = F.binary_cross_entropy_with_logits(scores, class_targets, reduction="none")
-        overlap = complete_box_iou_loss if s.box_loss == "complete" else generalized_box_iou_loss
-        cells = points.strides[at, None]
-        distances = torch.cat([points.centres[at] - goal[:, :2], goal[:, 2:] - points.centres[at]], 1) / cells
-        distance_terms = distribution_focal_loss(sides[image, at].unflatten(-1, (4, self.head.bins)), distances).mean(1)
+        box_loss = complete_box_iou_loss if s.box_loss == "complete" else generalized_box_iou_loss
+        centres, strides = points.centres[point], points.strides[point, None]
+        distances = torch.cat([centres - target_boxes[:, :2], target_boxes[:, 2:] - centres], 1) / strides
+        bins = sides[image, point].unflatten(-1, (4, self.head.bins))
+        distance_terms = distribution_focal_loss(bins, distances).mean(1)
         return {
             "loss_classification": s.class_weight * class_terms.sum() / total,
-            "loss_box": s.box_weight * (overlap(boxes[image, at], goal) * weight).sum() / total,
+            "loss_box": s.box_weight * (box_loss(boxes[image, point], target_boxes) * weight).sum() / total,
             "loss_distance": s.distance_weight * (distance_terms * weight).sum() / total,
         }
 
@@ -328,7 +317,7 @@ class SightlineDetector(Detector):
     def decode(self, scores: Tensor, sides: Tensor, points: Points, sizes: Sequence[Size]) -> list[dict[str, Tensor]]:
         """The best boxes of each image after per-class NMS; labels are outputs of the head, 1 … K.
 
-        "points" [D] are the indices of the points that the boxes were decoded from, for `further_fields`.
+        "points" [D] are the indices of the points that the boxes were decoded from, for `extra_fields`.
         Scores and boxes are only computed for possible candidates: the best P (box, class) pairs belong to the P points
         with the highest maximum class score.
         """
@@ -371,36 +360,6 @@ class SightlineDetector(Detector):
     def selection(self) -> Selection:
         s = self.settings
         return Selection(s.min_score, s.candidates, "image", nms_iou=s.nms_iou, max_detections=s.max_detections)
-
-
-def cell_centres(size: Size, strides: Sequence[int], device: torch.device | str = "cpu") -> Points:
-    """The centres of the cells of maps with these strides, for an image of size (height, width)."""
-    centres, pixels = [], []
-    for stride in strides:
-        x = (torch.arange(size[1] // stride, device=device) + 0.5) * stride
-        y = (torch.arange(size[0] // stride, device=device) + 0.5) * stride
-        rows, columns = torch.meshgrid(y, x, indexing="ij")
-        centres.append(torch.stack([columns, rows], -1).reshape(-1, 2))
-        pixels.append(torch.full_like(rows, stride).flatten())
-    return Points(torch.cat(centres), torch.cat(pixels))
-
-
-def admitted(points: Points, boxes: Tensor) -> Tensor:
-    """The points inside each box [G, 4]: bool [G, A].
-
-    A box without any point of the finest level also gets the point of that level nearest to its centre, because points
-    of coarser levels cannot represent such a small box. A box without area gets no points.
-    """
-    low = points.centres - boxes[:, None, :2]
-    high = boxes[:, None, 2:] - points.centres
-    inside = torch.minimum(low, high).amin(-1) > 0
-    fine = points.strides == points.strides.amin()
-    none = ~(inside & fine).any(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-    if bool(none.any()):
-        centre = (boxes[none, :2] + boxes[none, 2:]) / 2
-        nearest = (points.centres - centre[:, None]).square().sum(-1).masked_fill(~fine, torch.inf).argmin(1)
-        inside[none.nonzero().flatten(), nearest] = True
-    return inside
 
 
 SETTINGS = DenseSettings()

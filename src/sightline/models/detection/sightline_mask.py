@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
+from sightline.models.detection.points import Points
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
-from sightline.models.detection.sightline_detector import Assignment, Points, SightlineDetector, sightline_detector
+from sightline.models.detection.sightline_detector import Assignment, SightlineDetector, sightline_detector
 from sightline.models.entry import Entry, extends
 from sightline.models.model import Losses
 from sightline.nn.heads.dynamic_mask import DynamicMaskHead, MaskFeatures
@@ -77,16 +78,14 @@ class SightlineMask(SightlineDetector):
         self.mask_head = mask_head
         self.mask_settings = mask_settings or MASKS
 
-    def further_fields(
-        self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
-    ) -> Detections:
+    def extra_fields(self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch) -> Detections:
         """The detections with "masks" [D, M, M]: logits on a grid over the grown box."""
         counts = [len(own["points"]) for own in found]
         at = torch.cat([own["points"] for own in found])
         image = torch.arange(len(found), device=at.device).repeat_interleave(torch.tensor(counts, device=at.device))
         boxes = torch.cat([own["boxes"] for own in found])
         logits = self.mask_logits(maps, image, at, boxes, coarse=True).split(counts)
-        plain = super().further_fields(found, maps, points, batch)
+        plain = super().extra_fields(found, maps, points, batch)
         return [own | {"masks": part} for own, part in zip(plain, logits, strict=True)]
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
@@ -115,7 +114,7 @@ class SightlineMask(SightlineDetector):
         """The finest: all masks share features of it."""
         return 0
 
-    def further_losses(
+    def extra_losses(
         self,
         maps: Sequence[Tensor],
         boxes: Tensor,

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
+from sightline.models.detection.points import Points
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
-from sightline.models.detection.sightline_detector import Assignment, Points, SightlineDetector, sightline_detector
+from sightline.models.detection.sightline_detector import Assignment, SightlineDetector, sightline_detector
 from sightline.models.entry import Entry, extends
 from sightline.models.model import Losses
 from sightline.nn.heads.mask import zero_loss
@@ -77,15 +78,13 @@ class SightlinePose(SightlineDetector):
         self.num_keypoints = keypoint_branch.values.out_features // 3
         self.register_buffer("sigmas", keypoint_sigmas(self.num_keypoints), persistent=False)
 
-    def further_fields(
-        self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch
-    ) -> Detections:
+    def extra_fields(self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch) -> Detections:
         """The detections with "keypoints" [D, P, 3] in pixels of the batch, and "keypoint_scores" [D, P]."""
         counts = [len(own["points"]) for own in found]
         at = torch.cat([own["points"] for own in found])
         image = torch.arange(len(found), device=at.device).repeat_interleave(torch.tensor(counts, device=at.device))
         keypoints, scores = self.scored_keypoints(maps, image, at, torch.cat([own["boxes"] for own in found]))
-        plain = super().further_fields(found, maps, points, batch)
+        plain = super().extra_fields(found, maps, points, batch)
         return [
             own | {"keypoints": part, "keypoint_scores": score}
             for own, part, score in zip(plain, keypoints.split(counts), scores.split(counts), strict=True)
@@ -132,7 +131,7 @@ class SightlinePose(SightlineDetector):
         images = torch.arange(len(rows), device=rows.device)
         return self.keypoints(self.maps(batch.tensor), images, rows, boxes)[1]
 
-    def further_losses(
+    def extra_losses(
         self,
         maps: Sequence[Tensor],
         boxes: Tensor,
