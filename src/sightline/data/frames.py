@@ -1,4 +1,4 @@
-"""Read the frames of videos, cameras and network streams one by one, so that never all are in memory."""
+"""Read the frames of videos, cameras and network streams one by one, so that they are never all in memory."""
 
 from __future__ import annotations
 
