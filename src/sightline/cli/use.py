@@ -230,7 +230,7 @@ def predict(
         typer.echo(str(written))
         return
     require_absent(given, "only Parquet files are written by several workers (--out DIR.parquet)")
-    draw = None if no_pictures else partial(api.draw, least=LEGIBLE)
+    draw = None if no_pictures else partial(api.draw, min_size=LEGIBLE)
     source: Any = images if len(images) > 1 else images[0]
     found = api.predict_to_folder(
         opened(model, runtime, device, quiet),

@@ -36,7 +36,7 @@ def draw(
     skeleton: Sequence[tuple[int, int]] = (),
     remarks: Sequence[str | None] | None = None,
     scale: float = 1.0,
-    least: int = 0,
+    min_size: int = 0,
 ) -> Image.Image:
     """Draw a result, or labels, on an image.
 
@@ -50,8 +50,7 @@ def draw(
         result: objects (cuboids in the image, if its camera is known, and from above to its right), a class map (drawn
             as translucent colours with a legend below; a class named "background" is not coloured), image classes (the
             five best as bars below), events (a strip of frames, and bars of time with captions below), or an
-            explanation (its heat map, with a colour bar below), in the pixels of
-            `image`.
+            explanation (its heat map, with a colour bar below), in pixels of `image`.
         names: write the class names.
         scores: write the scores, if there are any.
         size: longer side of the returned image, in pixels; None for the size of `image`.
@@ -59,8 +58,8 @@ def draw(
         skeleton: pairs of keypoint indices to connect by lines.
         remarks: for each object a word to write after its name, or None; objects with a remark get a dashed outline.
         scale: factor of line width and font size.
-        least: without `size`, images whose longer side has fewer pixels are enlarged by a whole factor to at least
-            that, since labels would hide them.
+        min_size: minimum length of the longer side in pixels, if `size` is None. Smaller images are enlarged by an
+            integer factor, so that labels do not hide them.
 
     Returns:
         A new RGB Pillow image.
@@ -81,8 +80,8 @@ def draw(
     camera = camera_of(image) if isinstance(image, Tensor) else None
     style = Style(names, scores, opacity, skeleton, remarks, scale, camera)
     longer = max(own[-1])
-    if size is None and longer < least:
-        size = longer * math.ceil(least / longer)
+    if size is None and longer < min_size:
+        size = longer * math.ceil(min_size / longer)
     return drawn(result, scaled_to(picture, _film_size(picture, own[-1], size)), style)
 
 
