@@ -36,6 +36,7 @@ from sightline.structures import ImageBatch, Instances
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 from tests.models import parity
+from tests.models.fitting import fitted_results
 
 NAMES = ["disc", "square"]
 TINY: dict[str, Any] = {"min_size": 64, "max_size": 96, "channels": 32, "hidden": 64}
@@ -329,17 +330,7 @@ def test_masks_and_keypoints_overfit() -> None:
     images, targets = [image for image, _ in pairs], [target for _, target in pairs]
     for model in (mask_model(), keypoint_model()):
         model.train()
-        optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-        for _ in range(80):
-            optimizer.zero_grad()
-            sum(model(images, targets).values()).backward()
-            optimizer.step()
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        with torch.no_grad():
-            model(images, targets)
-            results = model.eval()(images)
+        results = fitted_results(model, images, targets, steps=80, lr=2e-3)
         for result, target in zip(results, targets, strict=True):
             assert int(result.labels[0]) == int(target.labels[0])
             if "masks" in result:

@@ -108,9 +108,9 @@ def test_masks_keypoints_and_remarks():
 
 def test_small_images_are_enlarged_by_a_whole_factor():
     small = Instances((60, 96), boxes=[[10, 10, 40, 40]], labels=[0])
-    sizes = [draw(torch.zeros(3, 60, 96, dtype=torch.uint8), small, least=least).size for least in (0, 96, 97, 320)]
+    sizes = [draw(torch.zeros(3, 60, 96, dtype=torch.uint8), small, min_size=side).size for side in (0, 96, 97, 320)]
     assert sizes == [(96, 60), (96, 60), (192, 120), (384, 240)]
-    assert draw(torch.zeros(3, 60, 96, dtype=torch.uint8), small, size=48, least=320).size == (48, 30)
+    assert draw(torch.zeros(3, 60, 96, dtype=torch.uint8), small, size=48, min_size=320).size == (48, 30)
 
 
 def test_size_and_resized_masks():

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import sightline
 from sightline.errors import InputError
@@ -29,6 +28,7 @@ from sightline.models.darknet.network import DarknetNetwork
 from sightline.models.darknet.preprocess import DarknetPreprocess
 from sightline.structures import ClassScores, Instances
 from tests.models.darknet import cfgs
+from tests.models.fitting import fitted_results
 
 NAMES = ["circle", "square", "star"]
 CANVAS = (64, 64)
@@ -336,20 +336,10 @@ def test_it_overfits_two_images() -> None:
         x1, y1, x2, y2 = map(int, box)
         picture[label, y1:y2, x1:x2] = 250
         targets.append(Instances((96, 96), classes=model.classes, boxes=[box], labels=[label]))
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        total: Tensor = sum(model(images, targets).values())  # type: ignore[assignment]
-        total.backward()
-        optimizer.step()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images)
-        for result, box, label in zip(model.eval()(images), boxes, (0, 2), strict=True):
-            assert int(result.labels[0]) == label
-            assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+    results = fitted_results(model, images, targets, steps=40, lr=2e-3)
+    for result, box, label in zip(results, boxes, (0, 2), strict=True):
+        assert int(result.labels[0]) == label
+        assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
 
 
 @pytest.mark.parametrize("size", [100, 250, 417])

@@ -23,6 +23,7 @@ from sightline.ops.losses import quality_focal_loss, varifocal_loss
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
 from sightline.training.recipe import Recipe
+from tests.models.fitting import fitted_results
 
 NAMES = ["circle", "square", "star"]
 
@@ -318,17 +319,7 @@ def test_it_overfits_three_images() -> None:
         picture[label, y1:y2, x1:x2] = 250
         images.append(picture)
         targets.append(target([float(v) for v in box], labels=[label]))
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for _ in range(30):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images, targets)
-        results = model.eval()(images)
+    results = fitted_results(model, images, targets, steps=30)
     for result, wanted in zip(results, targets, strict=True):
         assert int(result.labels[0]) == int(wanted.labels[0])
         assert result.boxes[0].tolist() == pytest.approx(wanted.boxes[0].tolist(), abs=6)
@@ -341,19 +332,7 @@ def test_a_pretrained_backbone_overfits_two_scenes() -> None:
     own = {"image_size": 96, "norm": "frozen", "trainable_layers": 3}
     model = create_model("sightline_lite0", data.classes, "imagenet", **own).train()
     images, targets = zip(*(data[i] for i in range(2)), strict=True)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 3e-3)
-    for step in range(60):
-        if step == 50:
-            optimizer.param_groups[0]["lr"] = 3e-4
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images, targets)
-        results = model.eval()(images)
+    results = fitted_results(model, images, targets, steps=60, changes={50: 3e-4})
     for result, wanted in zip(results, targets, strict=True):
         count = len(wanted)
         assert count >= 2

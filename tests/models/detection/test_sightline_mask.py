@@ -23,6 +23,7 @@ from sightline.ops.boxes import elementwise_iou
 from sightline.ops.mask_grids import grid_coordinates, grown_boxes, sample_masks
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
+from tests.models.fitting import fitted_results
 
 NAMES = ["disc", "square"]
 
@@ -267,17 +268,7 @@ def test_it_overfits_two_images() -> None:
     model = small().train()
     targets = [target((30, 30, 18), (70, 66, 14)), target((48, 50, 30))]
     images = [image(t) for t in targets]
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for _ in range(30):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images, targets)
-        results = model.eval()(images)
+    results = fitted_results(model, images, targets, steps=30)
     for result, wanted in zip(results, targets, strict=True):
         best = result[: 3 * len(wanted)]
         for mask in wanted.masks:

@@ -20,6 +20,7 @@ from sightline.nn.heads.point_branch import PointBranch
 from sightline.nn.layers import fuse
 from sightline.ops.keypoints import OTHER_SIGMA
 from sightline.structures import Instances
+from tests.models.fitting import fitted_results
 
 NAMES = ["arrow", "square"]
 ALONG = torch.tensor([[0.2, 0.1], [0.9, 0.5], [0.4, 0.8]])
@@ -214,17 +215,7 @@ def test_it_overfits_two_images() -> None:
     model = small().train()
     targets = [target([8, 8, 48, 40], [50, 40, 90, 90]), target([20, 30, 80, 80])]
     images = [image(t) for t in targets]
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    for _ in range(30):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images, targets)
-        results = model.eval()(images)
+    results = fitted_results(model, images, targets, steps=30)
     for result, wanted in zip(results, targets, strict=True):
         best = result[: 3 * len(wanted)]
         for keypoints in wanted.keypoints:

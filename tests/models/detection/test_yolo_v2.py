@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.creation import create_model
@@ -18,6 +18,7 @@ from sightline.nn.layers import DarknetReorg
 from sightline.ops.suppression import batched_nms
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import Instances
+from tests.models.fitting import fitted_results
 
 NAMES = ["circle", "square", "star"]
 ANCHORS = [[0.5, 0.6], [1.5, 1.0], [1.0, 2.5]]
@@ -302,16 +303,7 @@ def test_it_learns_two_images() -> None:
         x1, y1, x2, y2 = map(int, box)
         picture[label, y1:y2, x1:x2] = 250
     truth = [Instances((96, 96), classes=model.classes, boxes=[box], labels=[label]) for box, label in wanted]
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        sum(model(images, truth).values()).backward()
-        optimizer.step()
-    for module in model.modules():  # two images are no statistics: take the last batch's
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images)
-        for result, (box, label) in zip(model.eval()(images), wanted, strict=True):
-            assert int(result.labels[0]) == label
-            assert result.boxes[0].tolist() == pytest.approx(box, abs=10)
+    results = fitted_results(model, images, truth, steps=40, lr=2e-3)
+    for result, (box, label) in zip(results, wanted, strict=True):
+        assert int(result.labels[0]) == label
+        assert result.boxes[0].tolist() == pytest.approx(box, abs=10)

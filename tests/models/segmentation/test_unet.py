@@ -15,6 +15,7 @@ from sightline.models.segmentation.unet import UNetwork, centre, unet, unet_smal
 from sightline.models.weights import load_weights
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
 from sightline.runtime.shapes import shapes_only
+from tests.models.fitting import fitted_results
 
 NAMES = ["ground", "cell"]
 _STEPS = (("unet_lite0", 4), ("unet_mobilenet_v2", 5))
@@ -197,16 +198,6 @@ def test_the_padded_form_learns_two_images() -> None:
     images[0][:, 4:16, 6:20] += 0.7
     images[1][:, 10:22, 2:14] += 0.7
     targets = [ClassMap((x[0] > 0.5).long(), model.classes) for x in images]
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-2)
-    for _ in range(25):
-        optimizer.zero_grad()
-        sum(model(images, targets).values()).backward()
-        optimizer.step()
-    for module in model.modules():  # two images are no statistics: take the last batch's
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        model(images)
-        found = model.eval()(images)
-    for answer, target in zip(found, targets, strict=True):
+    results = fitted_results(model, images, targets, steps=25, lr=2e-2)
+    for answer, target in zip(results, targets, strict=True):
         assert (answer.labels == target.labels).float().mean() > 0.97
