@@ -129,8 +129,8 @@ def train(
     given |= {"augmentation": augmentation, "freeze": freeze, "unfreeze_every": unfreeze_every}
     given |= {"layer_decay": layer_decay, "cache_features": cache_features}
     settings = {name: value for name, value in given.items() if value is not None}
-    further = parse_pairs(set_, "--set")
-    twice = sorted(settings.keys() & further.keys())
+    others = parse_pairs(set_, "--set")
+    twice = sorted(settings.keys() & others.keys())
     if twice:
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
     if resume and name is None:
@@ -145,7 +145,7 @@ def train(
         classes=parse_classes(classes),
         open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
         recipe=Recipe.from_yaml(recipe) if recipe else None,
-        settings=settings | further,
+        settings=settings | others,
         name=name,
         runs=runs,
         resume=resume,
@@ -174,8 +174,8 @@ def train(
         typer.echo("a training run in alternating steps cannot be resumed: start it again")
         raise typer.Exit(130)
     if run.interrupted:
-        further_words = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
-        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *further_words])}")
+        added = [*(() if name else ("--name", run.folder.name)), *(() if resume else ("--resume",))]
+        typer.echo(f"resume:   {shlex.join(['sightline', *sys.argv[1:], *added])}")
         raise typer.Exit(130)
     if (run.folder / "report.html").is_file():
         typer.echo(f"report:   {run.folder / 'report.html'}")

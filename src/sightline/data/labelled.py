@@ -22,7 +22,7 @@ from sightline.data.kinds import Kind, kind_of
 from sightline.data.malformed import BadLabel
 from sightline.data.relations import predicates_of
 from sightline.data.source import Source
-from sightline.data.stored import USUAL, further_fields
+from sightline.data.stored import USUAL, optional_fields
 from sightline.data.tables import rows_lost
 from sightline.errors import InputError
 from sightline.structures import Camera, Classes, Size, Target, View, with_camera
@@ -339,7 +339,7 @@ class LabelledImages(Sequence[tuple[Tensor, Target]]):
                 later = {other: reader for other, reader in source.later.items() if other != name}
                 source = replace(source.later[name](source), later=later)
         columns = source.columns
-        known = further_fields(columns)
+        known = optional_fields(columns)
         # Captions of images are not a field of the objects; they are returned by `captions(i)`.
         requested = [n for n in names if n not in self.fields and not (n == "captions" and "captions" not in known)]
         for name in requested:

@@ -40,7 +40,7 @@ class Deferred:
         raise NotImplementedError(f"{type(self).__name__} does not implement read")
 
 
-def further_fields(columns: Columns) -> list[str]:
+def optional_fields(columns: Columns) -> list[str]:
     """The fields for which the columns contain values, beyond the usual ones."""
     there = {name for name in STORED if getattr(columns, STORED[name]) is not None} - {*USUAL}
     if not columns.segmentations.data.size:  # all datasets have this column

@@ -1,7 +1,7 @@
-"""Models compared on the same images: which is best, and which differences are more than chance.
+"""Compare models on the same images: which is best, and which differences are significant.
 
 The best model is compared with each other one by a paired bootstrap over the images (`sightline.evaluation.paired`).
-The intervals hold together: with n other models each has the level 1 − 0.05 / n (Bonferroni).
+The intervals hold simultaneously: with n other models, each has the level 1 − 0.05 / n (Bonferroni).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sightline.evaluation.paired import paired_intervals
 from sightline.evaluation.result import Result
 
 LEVEL = 0.95
-"""The level at which all intervals of differences hold together."""
+"""The simultaneous level of all intervals of differences."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Cost:
         flops: floating-point operations for one image; two per multiply-add.
         milliseconds: median time of one image, preprocessing and decoding included.
         epochs: epochs trained.
-        minutes: wall time of the training with its validations.
+        minutes: wall time of training, including validation.
     """
 
     parameters: int
@@ -39,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model beside the others.
+    """A model in comparison with the others.
 
     Attributes:
         name: name of the model.
@@ -80,10 +80,10 @@ def compare_results(
         lower_is_better: whether a lower metric is better.
 
     Returns:
-        One row per model, the best first and those without a value last; of equals the faster one comes first.
+        One row per model, the best first and those without a value last; equal values are ordered by time.
 
     Raises:
-        InputError: two results are of different images.
+        InputError: the results were computed on different images.
     """
     names = {name: result.names for name, result in results.items() if result.names is not None}
     first = next(iter(names), "")

@@ -17,7 +17,7 @@ _FRONT, _PLAIN, _INK, _FAINT = "#2f6fde", "#8a94a6", "#1a2b3c", "#c4b5a6"
 READING = (
     "Differences are from the best model, on the same images; their intervals come from a paired bootstrap over the "
     f"images and hold together at {LEVEL:.0%} (Bonferroni). “worse” means that the interval lies on one side of zero. "
-    "Each model was trained once: the intervals cover the choice of the images, not the chance in a training. "
+    "Each model was trained once: the intervals cover the choice of the images, not the chance in training. "
     "Milliseconds are medians of one image at a time on the processor, the models taking turns. A model is on the "
     "front if no other is both better and faster."
 )
@@ -25,7 +25,7 @@ _LAST_HEADS = ("difference", "its interval", "verdict", "parameters", "GFLOP", "
 
 
 def heads_of(metric: str) -> list[str]:
-    """The heads of the table."""
+    """The column headers of the table."""
     return ["model", metric, f"{LEVEL:.0%} interval", *_LAST_HEADS]
 
 

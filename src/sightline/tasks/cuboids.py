@@ -6,7 +6,7 @@ from typing import Any
 
 from sightline.data.cuboids import FIELD, cuboid_arguments
 from sightline.data.dataset import Dataset
-from sightline.data.stored import further_fields
+from sightline.data.stored import optional_fields
 from sightline.deploy.writers.cuboids import CuboidWriter
 from sightline.evaluation.cuboids import HEADLINE, CuboidMeasure
 from sightline.explain.box_targets import best_box, box_target, proposal_target
@@ -24,7 +24,7 @@ def with_cuboids(data: Any) -> Any:
     """The data with cuboids, and with KITTI's attributes if it has them; unchanged if it has no cuboids."""
     if not isinstance(data, Dataset):
         return data
-    known = further_fields(data.columns)
+    known = optional_fields(data.columns)
     return data.with_fields(*(name for name in (FIELD, *ATTRIBUTES) if name in known))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.data.dataset import Dataset
-from sightline.data.stored import further_fields
+from sightline.data.stored import optional_fields
 from sightline.deploy.writers.meshes import MeshWriter
 from sightline.evaluation.meshes import HEADLINE, MeshMeasure
 from sightline.explain.box_targets import best_box, box_target, proposal_target
@@ -20,7 +20,7 @@ _FIELD = "meshes"
 
 def with_meshes(data: Any) -> Any:
     """The data with meshes; unchanged if it has none."""
-    if not isinstance(data, Dataset) or _FIELD not in (*data.source.later, *further_fields(data.columns)):
+    if not isinstance(data, Dataset) or _FIELD not in (*data.source.later, *optional_fields(data.columns)):
         return data
     return data.with_fields(_FIELD)
 

@@ -1,4 +1,4 @@
-"""Train variants of a recipe under one budget, and tell which differences are real: `ablate`."""
+"""Train variants of a recipe under one budget, and report which differences are significant: `ablate`."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def ablate(
     """Train the base recipe, each switch alone and each pair of switches with several seeds, and compare them.
 
     Every run has the same data, division, budget and starting weights. The base is planned once, like a training run of
-    `sightline.train`; a switch changes one setting of it. The folder keeps every run: the same call again repeats no
-    finished run and resumes a stopped one, and additional switches or seeds only add runs.
+    `sightline.train`; a switch changes one setting of it. The folder keeps every run: repeating the call skips finished
+    runs and resumes an interrupted one, and additional switches or seeds only add runs.
 
     Args:
-        data: a dataset or its path, with images to validate and to compare on.
+        data: a dataset or its path, with images for validation and for the comparison.
         switches: what to change. Texts as on the command line: a setting with values ("lr=1e-3,3e-3"), an argument of
             the model ("arg:image_size=320,480"), the name of an augmentation recipe ("mosaic"), or a setting that is
             turned off if the base has it and on otherwise ("ema", "mirror", "warmup", "clip"). Or a mapping from these
             names to lists of values, None for on and off.
         minutes, epochs: the budget of each run; one of them must be given.
-        seeds: number of seeds, or the seeds. With one seed there are no intervals; three are the least that is useful.
+        seeds: number of seeds, or the seeds. With one seed there are no intervals; use at least three.
         model, weights, arguments, classes, open_args, recipe, device, settings: as for `sightline.train`, for the base.
         metric: the metric to compare, one of the task's headline; by default its first.
         split: the split to compare on; by default as for `sightline.evaluate`: "test", else "val".
         out: the folder for everything.
         progress: show progress on stderr.
-        dry_run: return without training; nothing is written. The table holds what has been finished before.
+        dry_run: return without training; nothing is written. The table contains the runs finished so far.
 
     Returns:
         The comparison with the base, also written as table.md, table.json, differences.png and report.html.

@@ -33,7 +33,7 @@ class PlannedAblation:
         data: the opened data.
         base: the recipe of the base, complete.
         model: name of the model in the catalog.
-        weights: the weights that every run starts from; "none" for random numbers.
+        weights: the weights that every run starts from; "none" for random weights.
         arguments: arguments of the base's model.
         variants: the base, each switch alone, each pair.
         seeds: the seeds of each variant.

@@ -55,7 +55,7 @@ def run_ablation(
     progress: bool = True,
     on_run: Callable[[str], object] | None = None,
 ) -> Ablation:
-    """Train and evaluate what is not finished, and write the tables after each run.
+    """Train and evaluate the unfinished runs, and write the tables after each run.
 
     Only one process at a time works in the folder: another one would start its unfinished run again.
 

@@ -1,4 +1,4 @@
-"""Train several models on the same data under one budget, and tell which is best and at what cost: `compare`."""
+"""Train several models on the same data under one budget, and report which is best and at what cost: `compare`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ def compare(
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
-    """Train models of one task on the same images under the same budget, and compare them on images that none has seen.
+    """Train models of one task on the same images under the same budget, and compare them on images that none was
+    trained on.
 
     The best model is compared with each other one by a paired bootstrap over the images. Parameters, FLOPs and the time
-    of one image are measured as well. The same call again repeats no finished training and resumes a stopped one;
-    further models only add trainings.
+    of one image are measured as well. Repeating the call skips finished runs and resumes an interrupted one;
+    additional models only add runs.
 
     Args:
-        data: a dataset or its path, with images to validate and to compare on.
+        data: a dataset or its path, with images for validation and for the comparison.
         models: names from the catalog, two or more.
-        minutes, epochs: the budget of each training; one of them must be given.
+        minutes, epochs: the budget of each run; one of them must be given.
         weights: as for `sightline.train`, for all models; or by the model's name.
         arguments: arguments of a model's builder by the model's name, such as {"resnet18": {"crop": 160}}.
         classes, open_args, device: as for `sightline.train`.

@@ -82,7 +82,7 @@ def run_comparison(
     device: str | None,
     progress: bool,
 ) -> Comparison:
-    """Train what is not finished, evaluate all models on the same images, and write the tables.
+    """Finish the training of all models, evaluate them on the same images, and write the tables.
 
     Args:
         data: the opened data.

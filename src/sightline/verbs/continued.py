@@ -58,7 +58,7 @@ def earlier_call(
 
 
 def make_folder(folder: Path, plan: str) -> None:
-    """Create the folder, if it is not one that an earlier call has begun in."""
+    """Create the folder, unless an earlier call has begun in it."""
     if any((folder / name).exists() for name in (plan, LOCK_FILE)):
         require_writable(folder)
     else:
@@ -88,6 +88,6 @@ def as_json(values: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or not at all."""
+    """Write a text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -107,8 +107,8 @@ def export(
             that the model was trained on. Its split "val", else "test", is scored.
         split: another split to score on.
         calibration: number of images, of the split "train" if there is one, that int8 is calibrated on.
-        max_drop: the largest drop of the task's first headline metric (such as AP or mIoU) that is allowed. Layers of
-            an int8 file return to float, the most sensitive first, until it is kept.
+        max_drop: maximum drop of the task's first headline metric, such as AP or mIoU. Layers of an int8 file are set
+            back to float, the most sensitive first, until the drop is within it.
         or_float: if fp16 or int8 drops by more: write the fp32 file instead of none.
         pixels: what the file takes: "uint8", or "float32" in [0, 1].
         scores: for segmentation models: also give the probabilities of all classes.

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def default_target(model: Model, image: Tensor) -> Target:
-    """What is explained by default: the best class, the best detection, the largest class that is no background, or the
-    best proposal.
+    """What is explained by default: the best class, the best detection, the largest class that is not background, or
+    the best proposal.
 
     A detector that finds nothing has its best candidate explained.
 
@@ -43,7 +43,7 @@ def parse_target(text: str, model: Model, image: Tensor) -> Target:
         image: [C, H, W], uint8 or float in [0, 1].
 
     Raises:
-        InputError: the text is no target of this model: an unknown class, a box that the model did not predict, or a
+        InputError: the text is not a target of this model: an unknown class, a box that the model did not predict, or a
             mask of a model without masks.
     """
     from sightline.explain.hooks import unchanged

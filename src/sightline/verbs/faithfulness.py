@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sightline.structures import ImageBatch
 
 REFERENCES = ("random", "centre")
-"""Maps that know nothing of the model, whose rows are the chance levels of the table."""
+"""Maps that do not depend on the model; their rows are the chance levels of the table."""
 
 
 @checked_keywords
@@ -58,10 +58,10 @@ def score_explanations(
 ) -> Faithfulness:
     """Compare explanation methods on the same labelled images; see `sightline.explain.faithfulness`.
 
-    Explained are the labelled class of an image (a classifier), each detection that finds a labelled object with an IoU
-    of at least 0.5 (a detector; its mask if the model and the labels have masks), and each labelled class of a class
-    map except the background (a segmenter). Predictions that are wrong are left out, since the peak of a faithful map
-    need not lie on the object then.
+    The explained targets are the labelled class of an image (a classifier), each detection that finds a labelled object
+    with an IoU of at least 0.5 (a detector; its mask if the model and the labels have masks), and each labelled class
+    of a class map except the background (a segmenter). Wrong predictions are left out, because the peak of a faithful
+    map then need not lie on the object.
 
     Args:
         model: a model, a saved file, or a run's folder. It comes back as it was.
@@ -80,7 +80,7 @@ def score_explanations(
         progress: show a progress bar if stderr is a terminal.
 
     Raises:
-        InputError: a method or layer does not exist, or the model is right about nothing in these images.
+        InputError: a method or layer does not exist, or no prediction for these images is correct.
     """
     from sightline.explain.faithfulness import centre_heat, random_heat
     from sightline.explain.hooks import unchanged
@@ -249,7 +249,7 @@ class _Measures:
 
 
 def cases_of(model: Model, data: Any, device: Any = None) -> Iterator[Case]:
-    """What the model is right about in labelled images, one by one; see `score_explanations`.
+    """The correct predictions for labelled images, one by one; see `score_explanations`.
 
     Args:
         model: a model in eval mode.

@@ -46,11 +46,11 @@ def select_images(
 ) -> Selection:
     """Select the images of `data` to evaluate `model` on.
 
-    Of a whole dataset these are its split "test", else "val". If training divided the data itself, they are the images
-    that it set aside for testing, else for validation, no matter how the data is opened. Images that the model was
-    trained on are left out, unless they are requested by the name of a split, by "all", or as a part of a dataset; a
-    note then says how many there are. Data in memory on which the model was trained as a whole is used as a whole, with
-    a note.
+    For a complete dataset, these are the split "test", otherwise "val". If training divided the data itself, they are
+    the images that it set aside for testing, else for validation, no matter how the data is opened. Images that the
+    model was trained on are left out, unless they are requested by the name of a split, by "all", or as a part of a
+    dataset; a note then says how many there are. If the model was trained on all of the data in memory, all of it is
+    used, with a note.
 
     Args:
         model: a model; the record of its training is used (`sightline.training.trained_on`).

@@ -83,7 +83,7 @@ def first_filters(model: nn.Module | str | Path, layer: str | None = None) -> Fi
         layer: path of a convolution; by default the first, which sees the pixels.
 
     Raises:
-        InputError: there is no such layer, or it is no convolution.
+        InputError: there is no such layer, or it is not a convolution.
     """
     from sightline.explain.filters import first_filters as run
 

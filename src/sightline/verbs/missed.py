@@ -52,7 +52,7 @@ def missed_objects(
         limit: maximum number of images; None for all.
 
     Raises:
-        InputError: the model is no detector or does not expose its candidates, or an error of `sightline.evaluate`.
+        InputError: the model is not a detector or does not expose its candidates, or an error of `sightline.evaluate`.
     """
     return _missed(
         load_model(model), model, data, split, threshold, iou, limit, classes, open_args, batch_size, device, progress

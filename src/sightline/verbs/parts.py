@@ -24,9 +24,9 @@ def training_and_validation(
 ) -> tuple[TrainingData, ValidationData]:
     """Return the images to train on and to validate on.
 
-    Of a whole dataset these are its splits "train" and "val". If files have no such splits, they are divided by the
-    seed, or, for a resumed run, as in that run. A dataset in memory without these splits is used for training as a
-    whole. One or two images are all used for training; a message says so.
+    For a complete dataset, these are its splits "train" and "val". If files have no such splits, they are divided by
+    the seed, or, for a resumed run, as in that run. A dataset in memory without these splits is used completely
+    for training. One or two images are all used for training; a message says so.
 
     Args:
         data: a dataset, joint data or a wrapped PyTorch dataset.

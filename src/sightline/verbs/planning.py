@@ -24,7 +24,7 @@ from sightline.training.recipe import Recipe
 from sightline.verbs.labels import with_target_fields
 
 _PROBED, _LOOKED_AT = 4, 50
-"""Number of images of which the speed is measured, and of which the size is read."""
+"""Number of images with which the speed is measured, and whose sizes are read."""
 _FEWEST_TIMED, _MOST_TIMED, _TIMED_SHARE = 3, 8, 0.01
 """Steps whose time is measured: at least and at most this many, until they take this fraction of the minutes."""
 CACHED = 5

@@ -15,7 +15,7 @@ from torch import nn
 
 from sightline.data.dataset import Dataset
 from sightline.data.joint import JointData
-from sightline.data.stored import further_fields
+from sightline.data.stored import optional_fields
 from sightline.data.torch_data import TorchData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
@@ -161,7 +161,7 @@ def prepare(
         data = _opened(data, open_args, classes, None, channels, folder, before)
         if model is None:
             model = task_for(data.kind, getattr(data, "about", "")).default_model or ""
-            further = _further_models(data)
+            further = _models_for_other_fields(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
         names = data.classes
@@ -266,9 +266,9 @@ def _named(
     return name, given
 
 
-def _further_models(data: Any) -> list[str]:
-    """Tell which models learn what the labels have besides boxes, since the default model learns boxes only."""
-    fields = further_fields(data.columns) if isinstance(data, Dataset) else ()
+def _models_for_other_fields(data: Any) -> list[str]:
+    """Sentences that name the models for what the labels have besides boxes, which the default model does not learn."""
+    fields = optional_fields(data.columns) if isinstance(data, Dataset) else ()
     known = {"masks": "sightline_lite0_mask", "keypoints": "sightline_lite0_pose"}
     return [
         f"the labels also have {field}, which the default model does not learn; the model {model} does"
@@ -289,7 +289,7 @@ def _from_data(
 
 
 def _shown(value: Any) -> str:
-    """A value in a sentence; of long ones only how many there are."""
+    """A value for a sentence; a long one is replaced by its length."""
     text = str(value)
     return f"{len(value)} values" if len(text) > 60 and isinstance(value, Sequence | Mapping) else text
 

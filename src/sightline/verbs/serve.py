@@ -53,7 +53,7 @@ def server_app(
         api_key: the key that clients must send in the header X-API-Key; None for no key.
         max_batch: maximum number of images per batch.
         max_wait_ms: how long a batch waits, in milliseconds, for images that are still being decoded.
-        max_queue: maximum number of images per model that are decoded, wait, or are predicted; further ones get 503.
+        max_queue: maximum number of images per model that are decoded, wait, or are predicted; more get status 503.
         max_pixels: maximum number of pixels of an image, by its header.
         max_body_mb: maximum size of a request's body, in units of 2^20 bytes.
         timeout: seconds in which a request must arrive, and in which it is answered after that.
@@ -95,14 +95,14 @@ def serve(
 
     Args:
         models: as for `server_app`.
-        host: the address to listen at; "0.0.0.0" for all of this machine's.
+        host: the address to listen on; "0.0.0.0" for all addresses of this machine.
         port: the port; 0 for any free one.
         api_key, max_batch, max_wait_ms, max_queue, max_pixels, max_body_mb, timeout, device, runtime: as for
             `server_app`.
         say: called with a line of text when the server is ready, such as `print`.
 
     Raises:
-        InputError: as for `server_app`, or the address cannot be listened at.
+        InputError: as for `server_app`, or the address cannot be used.
     """
     from sightline.deploy.serve.settings import ServerSettings
 

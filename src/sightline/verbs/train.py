@@ -69,7 +69,7 @@ def train(
             (`sightline.data.torch_data`); for YOLO9000 also boxed and labelled images together
             (`sightline.data.joint`). If a dataset or path has a split "train", that split is used. Files without splits
             are divided by the recipe's seed, as on the command line: 80 % for training, 10 % for validation, 10 % set
-            aside for testing. Of `data[:]`, and of data in memory, all images are used for training. Optional with
+            aside for testing. For `data[:]` and data in memory, all images are used for training. Optional with
             `resume`.
         validation: images that are never trained on and by which the best epoch is chosen; by default the split "val"
             of the data.

@@ -18,7 +18,7 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
 from sightline.data.shared import shared_images
-from sightline.data.stored import further_fields
+from sightline.data.stored import optional_fields
 from sightline.errors import InputError
 from sightline.structures import Size
 from sightline.words import listed
@@ -210,7 +210,7 @@ def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[
         full: if False, fields that are read from files of their own are left out.
     """
     about = dataset.about
-    stored = further_fields(dataset.columns)
+    stored = optional_fields(dataset.columns)
     column = dataset.columns.extra.get(about)
     from_files = about in dataset.source.later or (isinstance(column, np.ndarray) and column.dtype.hasobject)
     if (about not in stored and about not in dataset.source.later) or (from_files and not full):

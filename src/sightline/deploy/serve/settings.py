@@ -24,7 +24,7 @@ class ServerSettings:
         api_key: the key that clients must send; None for a server without a key.
         max_batch: maximum number of images per batch.
         max_wait_ms: how long a batch waits, in milliseconds, for images that are still being decoded.
-        max_queue: maximum number of images per model that are decoded, wait, or are predicted; further ones get 503.
+        max_queue: maximum number of images per model that are decoded, wait, or are predicted; more get status 503.
         max_pixels: maximum number of pixels of an image, by its header.
         max_body_mb: maximum size of a request's body, in units of 2^20 bytes.
         timeout: seconds in which a request must arrive, and in which it is answered after that.
