@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _REAL, _PLAIN, _INK, _FAINT = "#2f6fde", "#8a94a6", "#1a2b3c", "#c4b5a6"
-"""Colours of real differences and of others; the last two are replaced by the page's colours."""
+"""Colours of significant differences and of others; the last two are replaced by the page's colours."""
 READING = (
     f"Differences are paired by seed. Intervals are {LEVEL:.0%} t intervals of the mean difference over the seeds. "
     f"“better” and “worse” are p < {1 - LEVEL:.2f} after Holm's correction for the number of variants; everything else "
@@ -60,8 +60,8 @@ def text_table(rows: Sequence[Compared]) -> str:
 def difference_figure(rows: Sequence[Compared], metric: str) -> Figure:
     """Plot the difference of each variant from the base: a dot per seed, the mean, and its interval.
 
-    Real differences are coloured. The range follows the differences, not the intervals of two seeds, which are wide; an
-    arrow marks an interval that goes on.
+    Significant differences are coloured. The range follows the differences, not the intervals of two seeds, which are
+    wide; an arrow marks an interval that extends beyond the plot.
 
     Args:
         rows: the variants; those without a difference, such as the base, are left out.

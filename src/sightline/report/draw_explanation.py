@@ -15,7 +15,7 @@ _UNSIGNED, _SIGNED = "inferno", "bwr"
 _CLIPPED = 0.002
 """Fraction of the pixels above the end of the colour scale, so that single pixels do not darken all others."""
 _GREY, _LEAST = 0.6, 0.35
-"""How far the image is turned to grey, and the opacity of no heat as a fraction of the highest opacity."""
+"""How far the image is desaturated, and the opacity at zero heat as a fraction of the maximum opacity."""
 _WHITE = (255, 255, 255)
 SEEN = (170, 174, 182)
 """Colour of the frame around the part of the image that the model sees."""

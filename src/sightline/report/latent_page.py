@@ -1,6 +1,7 @@
 """A latent space as one self-contained HTML page: thumbnails to hover over, zoom, pan, and filter by class.
 
-The page needs no network. Thumbnails are in sheets, because a thousand images of their own would be slow to load.
+The page needs no network access. Thumbnails are combined in sheets, because a thousand separate images would be slow
+to load.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mesh in a page that one can turn with the pointer: a canvas and a short script of its own, without a network."""
+"""A mesh in a page that can be turned with the pointer: a canvas and a short script, without network access."""
 
 from __future__ import annotations
 

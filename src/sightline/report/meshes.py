@@ -1,4 +1,4 @@
-"""The report of meshes: metrics, classes, and each image with its shapes, which one can turn."""
+"""The report of meshes: metrics, classes, and each image with its shapes, which can be turned."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _CONTEXT = 1.0
 
 
 def read_missed(folder: Path) -> dict[str, Any] | None:
-    """What `sightline explain RUN DATA --missed` found for a run, from the run's folder; None if it was not asked.
+    """What `sightline explain RUN DATA --missed` found for a run, from the run's folder; None if it was not run.
 
     Raises:
         InputError: the file cannot be read.

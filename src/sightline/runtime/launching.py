@@ -13,7 +13,7 @@ from types import FrameType
 from sightline.runtime.processes import world_size
 
 _PATIENCE = 10.0
-"""Seconds that processes have to end after they were asked to."""
+"""Seconds that processes have to stop after they were asked to."""
 
 
 def unstarted_processes() -> int | None:
@@ -50,7 +50,7 @@ def _count_in(words: Sequence[str]) -> int:
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `sightline ARGUMENTS` in several processes on this machine; return the exit code.
 
-    If one process fails, the others are ended and its exit code is returned. The processes find each other by the
+    If one process fails, the others are stopped and its exit code is returned. The processes find each other by the
     environment variables of `torchrun`. Unless OMP_NUM_THREADS is set, they share the cores.
 
     Args:
@@ -102,7 +102,7 @@ def _waited(started: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(started: Sequence[subprocess.Popen[bytes]], ask: bool = True) -> None:
-    """End the processes that still run."""
+    """Stop the processes that are still running."""
     for process in started:
         if ask and process.poll() is None:
             process.terminate()
