@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import (
+from sightline.cli.app import NamingHelp, app
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
+from sightline.cli.options import (
     ClassNames,
     ComparedMetric,
     ComparedSplit,
@@ -20,7 +22,6 @@ from sightline.cli.app import (
     FullScale,
     ModelArguments,
     ModelName,
-    NamingHelp,
     Quiet,
     RecipeFile,
     RunEpochs,
@@ -30,9 +31,7 @@ from sightline.cli.app import (
     TestSplit,
     TrainSplit,
     ValSplit,
-    app,
 )
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
 
 
 @app.command(cls=NamingHelp)

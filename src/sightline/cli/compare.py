@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli.app import (
+from sightline.cli.app import NamingHelp, app
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs
+from sightline.cli.options import (
     ClassNames,
     ComparedMetric,
     ComparedSplit,
@@ -19,7 +21,6 @@ from sightline.cli.app import (
     Device,
     Format,
     FullScale,
-    NamingHelp,
     Quiet,
     RunEpochs,
     RunMinutes,
@@ -27,9 +28,7 @@ from sightline.cli.app import (
     TestSplit,
     TrainSplit,
     ValSplit,
-    app,
 )
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs
 from sightline.errors import InputError
 
 

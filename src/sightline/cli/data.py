@@ -8,19 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import (
-    ClassNames,
-    Data,
-    Format,
-    FullScale,
-    NamingHelp,
-    Quiet,
-    TestSplit,
-    TrainSplit,
-    ValSplit,
-    app,
-)
+from sightline.cli.app import NamingHelp, app
 from sightline.cli.inputs import fixed_copy_path, parse_classes, parse_shares
+from sightline.cli.options import ClassNames, Data, Format, FullScale, Quiet, TestSplit, TrainSplit, ValSplit
 from sightline.errors import InputError
 
 

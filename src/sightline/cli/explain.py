@@ -8,20 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli.app import (
-    ClassNames,
-    Device,
-    Format,
-    FullScale,
-    Model,
-    NamingHelp,
-    Quiet,
-    TestSplit,
-    TrainSplit,
-    ValSplit,
-    app,
-)
+from sightline.cli.app import NamingHelp, app
 from sightline.cli.inputs import parse_classes
+from sightline.cli.options import ClassNames, Device, Format, FullScale, Model, Quiet, TestSplit, TrainSplit, ValSplit
 from sightline.errors import InputError
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from sightline.cli.app import ClassNames, Format, Quiet, app
+from sightline.cli.app import app
 from sightline.cli.inputs import parse_classes, say
+from sightline.cli.options import ClassNames, Format, Quiet
 
 
 @app.command()

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import ClassNames, Device, Format, FullScale, Model, Quiet, app
+from sightline.cli.app import app
 from sightline.cli.inputs import parse_classes
+from sightline.cli.options import ClassNames, Device, Format, FullScale, Model, Quiet
 from sightline.errors import InputError
 
 

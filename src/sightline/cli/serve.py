@@ -6,8 +6,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from sightline.cli.app import Device, Runtime, app
+from sightline.cli.app import app
 from sightline.cli.inputs import say
+from sightline.cli.options import Device, Runtime
 
 KEY = "SIGHTLINE_API_KEY"
 """The environment variable of the API key, which the list of processes does not show."""

@@ -10,15 +10,16 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli.app import (
+from sightline.cli.app import NamingHelp, app, start_processes
+from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
+from sightline.cli.options import (
     ClassNames,
     Device,
     Format,
     FullScale,
-    KnownData,
     ModelArguments,
     ModelName,
-    NamingHelp,
+    OptionalData,
     Processes,
     Quiet,
     RecipeFile,
@@ -27,16 +28,13 @@ from sightline.cli.app import (
     TestSplit,
     TrainSplit,
     ValSplit,
-    app,
-    start_processes,
 )
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
 from sightline.errors import InputError
 
 
 @app.command(cls=NamingHelp)
 def train(
-    data: KnownData = None,
+    data: OptionalData = None,
     model: ModelName = None,
     weights: StartWeights = None,
     epochs: Annotated[

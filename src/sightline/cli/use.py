@@ -12,24 +12,23 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from sightline.cli.app import (
+from sightline.cli.app import app, start_processes
+from sightline.cli.inputs import parse_classes, say
+from sightline.cli.options import (
     BatchSize,
     ClassNames,
     Device,
     Format,
     FullScale,
-    KnownData,
     Model,
+    OptionalData,
     Processes,
     Quiet,
     Runtime,
     TestSplit,
     TrainSplit,
     ValSplit,
-    app,
-    start_processes,
 )
-from sightline.cli.inputs import parse_classes, say
 from sightline.errors import InputError
 from sightline.words import counted
 
@@ -40,7 +39,7 @@ LEGIBLE = 320
 @app.command()
 def evaluate(
     model: Model,
-    data: KnownData = None,
+    data: OptionalData = None,
     split: Annotated[
         str | None,
         typer.Option(
