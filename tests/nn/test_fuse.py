@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.nn.backbones.features import FeatureMaps, Stage
 from sightline.nn.backbones.mobilenet_v2 import mobilenet_v2
-from sightline.nn.layers import ConvNormAct, FrozenBatchNorm2d, freeze_norms, fuse
-from sightline.nn.layers.conv_act import ConvAct
+from sightline.nn.backbones.resnet import BasicBlock, Bottleneck, resnet18
+from sightline.nn.heads.box import TwoLayerHead
+from sightline.nn.layers import ConvNormAct, FrozenBatchNorm2d, SqueezeExcitation, freeze_norms, fuse
+from sightline.nn.layers.conv_act import ConvAct, LinearAct
 from sightline.nn.layers.fuse import folded
 from sightline.training.half import guarded
 
@@ -129,10 +132,68 @@ def test_a_detector_of_slices_folds() -> None:
 def test_linear_layers_fold_too() -> None:
     module = trained(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.BatchNorm1d(5)))
     one = fuse(module)
-    assert [type(m) for m in one] == [nn.Flatten, nn.Linear, nn.Identity, nn.ReLU, nn.BatchNorm1d]
+    assert [type(m) for m in one] == [nn.Flatten, LinearAct, nn.Identity, nn.Identity, nn.BatchNorm1d]
     x = torch.randn(7, 3, 4)
     with torch.no_grad():
         torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("attention", [False, True], ids=["plain", "attention"])
+def test_residual_blocks_fold(block: type[BasicBlock | Bottleneck], stride: int, attention: bool) -> None:
+    torch.manual_seed(0)
+    channels, planes = (8 * block.expansion if stride == 1 else 12), 8
+    own = block(channels, planes, stride, nn.BatchNorm2d)
+    own.se = SqueezeExcitation(planes * block.expansion, 4) if attention else None
+    module = trained(nn.Sequential(own))
+    one, x = fuse(module), torch.randn(2, channels, 7, 10)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in one.modules())
+    with torch.inference_mode():
+        kept = x.clone()
+        torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, kept)
+
+
+def test_residual_blocks_keep_norms_of_other_kinds() -> None:
+    module = trained(nn.Sequential(Bottleneck(8, 8, 2, lambda channels: nn.GroupNorm(2, channels))))
+    one, x = fuse(module), torch.randn(2, 8, 7, 10)
+    assert sum(isinstance(m, nn.GroupNorm) for m in one.modules()) == 4
+    with torch.inference_mode():
+        torch.testing.assert_close(one(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("taken", ["conv", "norm", "act"])
+def test_maps_that_are_read_stay(taken: str) -> None:
+    """Nothing is folded into a layer whose output is a map."""
+    layers = {"conv": nn.Conv2d(3, 4, 3), "norm": nn.BatchNorm2d(4), "act": nn.ReLU(), "last": nn.Conv2d(4, 2, 1)}
+    maps = trained(FeatureMaps(layers, [Stage(taken, 4, 1), Stage("last", 2, 1)]))
+    one, x = fuse(maps), torch.randn(1, 3, 6, 7)
+    assert isinstance(one["norm"], nn.BatchNorm2d) == (taken == "conv")
+    with torch.inference_mode():
+        for found, expected in zip(one(x).values(), maps(x).values(), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_classifier_of_residual_blocks_folds_wholly() -> None:
+    torch.manual_seed(0)
+    network = trained(resnet18(num_classes=5))
+    one, x = fuse(network), torch.randn(1, 3, 48, 64)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in one.modules())
+    assert list(one.layers()) == list(network.layers())
+    with torch.inference_mode():
+        expected, found = network(x), one(x)
+    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-4)
+
+
+def test_the_box_head_s_layers_take_one_pass_each() -> None:
+    head = nn.Sequential(TwoLayerHead(3 * 2 * 2, 5))
+    one = fuse(head)
+    assert sum(isinstance(m, LinearAct) for m in one.modules()) == 2
+    for regions in (0, 1, 7):
+        x = torch.randn(regions, 3, 2, 2)
+        with torch.inference_mode():
+            torch.testing.assert_close(one(x), head(x), atol=1e-6, rtol=1e-5)
 
 
 def test_a_whole_network_equals_itself_and_stays_as_it_is() -> None:

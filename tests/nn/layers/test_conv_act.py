@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.nn.layers import conv_act, fuse
 from sightline.nn.layers.conv import ConvNormAct, SameConv2d
-from sightline.nn.layers.conv_act import ConvAct, in_one_pass
+from sightline.nn.layers.conv_act import ConvAct, LinearAct, in_one_pass
 
 
 @pytest.fixture
@@ -140,3 +140,27 @@ def test_weights_are_rearranged_once_and_again_when_they_change(monkeypatch: pyt
     check(12)
     assert pickle.loads(pickle.dumps(joined))._kept is None
     assert list(joined.state_dict()) == ["convolution.weight", "convolution.bias"]
+
+
+@pytest.mark.parametrize(
+    "act", [nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.Hardswish(), nn.Identity()], ids=lambda act: type(act).__name__
+)
+def test_a_linear_layer_takes_one_pass(monkeypatch: pytest.MonkeyPatch, act: nn.Module) -> None:
+    if conv_act._LINEAR is None:
+        pytest.skip("this PyTorch has no such operator")
+    names, own = [], conv_act._LINEAR
+    monkeypatch.setattr(conv_act, "_LINEAR", lambda *values: names.append(values[3]) or own(*values))
+    joined = LinearAct(nn.Linear(24, 16), act).requires_grad_(False)
+    for shape in ((1,), (7,), (2, 5), (300,)):
+        x = 5 * torch.randn(*shape, 24)
+        with torch.inference_mode():
+            torch.testing.assert_close(joined(x), act(joined.linear(x)), atol=1e-5, rtol=1e-5)
+    assert len(names) == 4
+    with torch.inference_mode():
+        assert joined(torch.randn(0, 24)).shape == (0, 16)
+        joined.linear.load_state_dict(nn.Linear(24, 16).state_dict())
+        torch.testing.assert_close(joined(x), act(joined.linear(x)), atol=1e-5, rtol=1e-5)
+    x.requires_grad_()
+    joined(x).sum().backward()
+    assert x.grad is not None
+    assert len(names) == 5

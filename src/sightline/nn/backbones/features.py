@@ -111,6 +111,8 @@ class FeatureMaps(nn.ModuleDict):
         parts: names of the first layers of the parts that can be frozen, starting at the image; set by `train_last`.
     """
 
+    in_order = True  # for `fuse`
+
     def __init__(self, layers: Mapping[str, nn.Module], stages: Sequence[Stage]):
         names, taken = list(layers), tuple(stage.layer for stage in stages)
         used = names[: max(map(names.index, taken)) + 1]

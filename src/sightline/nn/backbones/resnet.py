@@ -34,7 +34,12 @@ class BasicBlock(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         y = y if self.se is None else self.se(y)
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y += x if self.downsample is None else self.downsample(x)
+        return self.relu(y)
+
+    def fused(self) -> FusedBlock:
+        """The same block for inference; see `fuse`."""
+        return FusedBlock([(self.conv1, self.bn1), (self.conv2, self.bn2)], self.se, self.downsample)
 
 
 class Bottleneck(nn.Module):
@@ -60,7 +65,37 @@ class Bottleneck(nn.Module):
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
         y = y if self.se is None else self.se(y)
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y += x if self.downsample is None else self.downsample(x)
+        return self.relu(y)
+
+    def fused(self) -> FusedBlock:
+        """The same block for inference; see `fuse`."""
+        pairs = [(self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)]
+        return FusedBlock(pairs, self.se, self.downsample)
+
+
+class FusedBlock(nn.Module):
+    """A residual block whose layers lie in a Sequential, where `fuse` folds them: [N, C, H, W] → [N, C', H', W'].
+
+    Args:
+        pairs: the convolutions and their norms. All but the last pair are followed by ReLU.
+        attention: layer at the end of the branch, or None.
+        shortcut: the projection shortcut, or None.
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[nn.Module, nn.Module]], attention: nn.Module | None, shortcut: nn.Module | None
+    ):
+        super().__init__()
+        layers = [layer for pair in pairs for layer in (*pair, nn.ReLU(inplace=True))][:-1]
+        self.branch = nn.Sequential(*layers, *([] if attention is None else [attention]))
+        self.downsample = shortcut
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch(x)
+        y += x if self.downsample is None else self.downsample(x)
+        return self.relu(y)
 
 
 def _shortcut(channels: int, out: int, stride: int, norm: NormLayer) -> nn.Module | None:
@@ -84,6 +119,7 @@ class ResNet(Network):
         stem_channels: number of channels of the first convolution; `stem_stage` states them too.
     """
 
+    in_order = True  # for `fuse`
     stem_stage = Stage("relu", 64, 2)
     parts = ("conv1", "layer1", "layer2", "layer3", "layer4")
 

@@ -35,6 +35,10 @@ class TwoLayerHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.fc7(F.relu(self.fc6(x.flatten(1)))))
 
+    def fused(self) -> nn.Sequential:
+        """The same layers for inference; see `fuse`."""
+        return nn.Sequential(nn.Flatten(), self.fc6, nn.ReLU(inplace=True), self.fc7, nn.ReLU(inplace=True))
+
 
 class ConvHead(nn.Sequential):
     """3×3 convolutions and a fully connected layer: [R, C, h, w] → [R, hidden] (Wu and He, Group normalization, 2018).

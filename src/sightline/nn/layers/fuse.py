@@ -2,7 +2,7 @@
 
 In evaluation a batch norm is y = γ (x − μ) / √(σ² + ε) + β with everything fixed, and what comes before it is linear:
 both are one convolution of weights γ w / √(σ² + ε) and bias (b − μ) γ / √(σ² + ε) + β (Ioffe and Szegedy 2015,
-section 3.1). An activation that follows is computed together with the convolution, see `ConvAct`.
+section 3.1). An activation that follows is computed together with the convolution or linear layer, see `ConvAct`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sightline.nn.layers.conv import ConvNormAct
-from sightline.nn.layers.conv_act import ConvAct
+from sightline.nn.layers.conv_act import ConvAct, LinearAct
 from sightline.nn.layers.norm import FrozenBatchNorm2d
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -25,11 +25,12 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, FrozenBatchNorm2d)
 def fuse(model: _Module) -> _Module:
     """A copy of a model for inference: in evaluation mode, without gradients, its batch norms folded where they can be.
 
-    Folded are norms that follow a convolution or a linear layer inside an `nn.Sequential` (every `ConvNormAct`), and
-    what a module folds itself by a method `fused()`, which gives its replacement. All other norms stay, so that the
-    outputs are always the model's own, but for rounding. Activations that follow such a convolution join it, too.
-    A convolution without an activation, in a sequence or in a list such as the last ones of a head, becomes a `ConvAct`
-    as well: its weights are rearranged once, and one thread does not take PyTorch's own, slower convolution.
+    Folded are norms that follow a convolution or a linear layer inside an `nn.Sequential` (every `ConvNormAct`) or a
+    module that runs its children in order and says so by an attribute `in_order`. A module with a method `fused()` is
+    replaced by what it returns, whose layers are then folded, too. All other norms stay, so that the outputs are always
+    the model's own, but for rounding. Activations that follow such a layer join it. A convolution without an
+    activation, in order or in a list such as the last ones of a head, becomes a `ConvAct` as well: its weights are
+    rearranged once, and one thread does not take PyTorch's own, slower convolution.
 
     Returns:
         The copy. It has other parameters than the model and is neither to be trained nor to be saved as its weights.
@@ -71,25 +72,26 @@ def folded(layer: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def _fuse_children(module: nn.Module) -> None:
-    in_order = isinstance(module, nn.Sequential) and type(module).forward in (
-        nn.Sequential.forward,
-        ConvNormAct.forward,
-    )
+    in_order = _runs_in_order(module)
+    read = getattr(module, "taken", ())  # layers of `FeatureMaps` whose outputs are maps, which must not change
     previous = ""  # by name, not by position: a slice of a Sequential keeps its names
     for name, child in list(module.named_children()):
+        before = module._modules.get(previous) if in_order and previous not in read else None
         own = getattr(child, "fused", None)
         if callable(own):
-            setattr(module, name, own())
+            replacement = own()
+            setattr(module, name, replacement)
+            _fuse_children(replacement)
         elif _is_a_norm(child) and in_order:
-            before = module._modules.get(previous)
             if isinstance(before, nn.Conv1d | nn.Conv2d | nn.Linear):
                 setattr(module, previous, folded(before, child))
                 setattr(module, name, nn.Identity())
-                continue  # an activation may follow
+                if name not in read:
+                    continue  # an activation may follow
         elif isinstance(child, _ACTIVATIONS) and in_order:
-            before = module._modules.get(previous)
-            if isinstance(before, nn.Conv2d):
-                setattr(module, previous, ConvAct(before, child))
+            if isinstance(before, nn.Conv2d | nn.Linear):
+                joined = ConvAct(before, child) if isinstance(before, nn.Conv2d) else LinearAct(before, child)
+                setattr(module, previous, joined)
                 setattr(module, name, nn.Identity())
         else:
             _fuse_children(child)
@@ -98,6 +100,12 @@ def _fuse_children(module: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv2d):
                 setattr(module, name, ConvAct(child, nn.Identity()))
+
+
+def _runs_in_order(module: nn.Module) -> bool:
+    if isinstance(module, nn.Sequential):
+        return type(module).forward in (nn.Sequential.forward, ConvNormAct.forward)
+    return bool(getattr(module, "in_order", False))
 
 
 def _is_a_norm(module: nn.Module) -> bool:
