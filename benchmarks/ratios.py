@@ -18,26 +18,29 @@ def table(results: dict[str, Any]) -> str:
         "",
         "Both networks in one process, with the same weights and picture, in turns; medians of the CPU time of the",
         "process, and in brackets of the wall time. Ratios below 1 mean that Sightline takes less. The load is that of",
-        "the machine during the measurement, with other processes; where it is high, wall times say little.",
+        "the machine during the measurement, with other processes; where it is high, wall times say little. Ratios of",
+        "one processor do not hold for another.",
         "Networks that are not listed have not been measured.",
         "Made by `benchmarks/peers/ratios.py` and `benchmarks/ratios.py`.",
         "",
-        f"{results['machine']}; {results['versions']}.",
+        f"{results['versions']}.",
         "",
         "## Predictions at batch 1",
         "",
         "A picture of 480×640, preprocessing, suppression, pasted masks and class maps included. Optimised is",
-        "`sl.optimize` in float32, without compiling. The size is that inside the network: Faster, Mask and Keypoint",
+        "`sl.optimize` in float32, without compiling; bf16 is `sl.optimize(bf16=True)`. The size is that inside the network: Faster, Mask and Keypoint",
         "R-CNN, RetinaNet and FCOS are timed at smaller sizes than their defaults. torchvision's segmenters are timed",
         "without an auxiliary head.",
         "",
-        "| network | size | threads | torchvision, CPU ms | Sightline | optimised | turns | load | results |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+        "| network | size | threads | torchvision, CPU ms | Sightline | optimised | bf16 | turns | load | CPU | results |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---|",
     ]
     for name, row in results.get("eager", {}).items():
         for threads, times in timed(row):
             ours, fast = (ratio(times[key], times["peer"]) for key in ("ours", "optimised"))
-            facts = f"{times['peer']['cpu']:.0f} | {ours} | {fast} | {times['peer']['turns']} | {times['load']:.0f}"
+            half = ratio(times["bf16"], times["peer"]) if "bf16" in times else ""
+            facts = f"{times['peer']['cpu']:.0f} | {ours} | {fast} | {half} | {times['peer']['turns']} | {times['load']:.0f} | "
+            facts += processor(times)
             lines.append(f"| {name} | {row.get('size', '')} | {threads} | {facts} | {row['same']} |")
     lines += [
         "",
@@ -45,14 +48,14 @@ def table(results: dict[str, Any]) -> str:
         "",
         "Losses, backward pass and a step of SGD with momentum; all layers and batch norms are trained.",
         "",
-        "| network | batch | threads | torchvision, CPU ms | Sightline | images per second against it | turns | load |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| network | batch | threads | torchvision, CPU ms | Sightline | images/s against it | turns | load | CPU |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, row in results.get("training", {}).items():
         for threads, times in timed(row):
             more = times["peer"]["cpu"] / times["ours"]["cpu"]
             facts = f"{times['peer']['cpu']:.0f} | {ratio(times['ours'], times['peer'])} | {more:.2f} | "
-            facts += f"{times['peer']['turns']} | {times['load']:.0f}"
+            facts += f"{times['peer']['turns']} | {times['load']:.0f} | {processor(times)}"
             lines.append(f"| {name} | {row['batch']}×{row['size']} | {threads} | {facts} |")
     return "\n".join(lines) + "\n"
 
@@ -60,6 +63,12 @@ def table(results: dict[str, Any]) -> str:
 def timed(row: dict[str, Any]) -> list[tuple[str, Any]]:
     """Number of threads, and the times measured with it."""
     return sorted((key, value) for key, value in row.items() if key.isdigit())
+
+
+def processor(times: dict[str, Any]) -> str:
+    """The processor that was measured on, without its marks: "Intel Xeon"."""
+    name = str(times["machine"]).split(",")[0]
+    return name.replace("(R)", "").replace(" Processor", "")
 
 
 def ratio(own: dict[str, float], peer: dict[str, float]) -> str:

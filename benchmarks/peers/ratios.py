@@ -1,15 +1,16 @@
 """torchvision's detection and segmentation models beside Sightline's of the same name, in one process, in turns.
 
-    PYTHONPATH=src PEER_PYTHON benchmarks/peers/ratios.py eager|training [--only NAME …] [--seconds 30] [--compile]
+    OMP_WAIT_POLICY=PASSIVE PYTHONPATH=src PEER_PYTHON benchmarks/peers/ratios.py eager|training
+        [--only NAME …] [--seconds 30] [--compile] [--bf16]
 
 PEER_PYTHON is the interpreter of another environment in which torchvision is installed; this package runs in it too,
 with the same PyTorch. Both networks have the same weights (a state dict of torchvision's, loaded as it is) and get the
 same picture, so what follows the network works on the same numbers. Calls take turns (peer, ours, optimised, peer, …)
 for a number of seconds per model and number of threads, and the median counts.
 
-CPU time of the process is what the ratios are of: it hardly changes when other processes run. With 2 threads the wall
-time is kept too. Writes one part of benchmarks/results/ratios.json; benchmarks/ratios.py makes the
-tables.
+CPU time of the process is what the ratios are of: it hardly changes when other processes run, if threads sleep while
+they wait (OMP_WAIT_POLICY). The wall time is kept too. Writes one part of benchmarks/results/ratios.json, and leaves
+what was measured with other numbers of threads; benchmarks/ratios.py makes the tables.
 
 What is compared:
 - Detectors: `model([picture])` of both, at the builders' own sizes. Weights are those of the reference pack
@@ -161,6 +162,8 @@ def eager(name: str, args: Any) -> dict[str, Any]:
     any_difference = Difference(scores=1.0, pixels=1e4, labels=1.0, alone=1.0)
     words: dict[str, Any] = {"images": [x], "repeats": 1, "tolerance": any_difference}
     fast = {"optimised": sl.optimize(ours, SIZE, **words)[0]}
+    if args.bf16:
+        fast["bf16"] = sl.optimize(ours, SIZE, bf16=True, **words)[0]
     if args.compile:
         fast["compiled"] = sl.optimize(ours, SIZE, compile=True, **words)[0]
     if name in DETECTORS:
@@ -174,7 +177,7 @@ def eager(name: str, args: Any) -> dict[str, Any]:
         row["same"] = same(calls["peer"]()[0], ours([x])[0])
         for threads in args.threads:
             torch.set_num_threads(threads)
-            row[str(threads)] = turns(calls, args.seconds, args.least) | {"load": round(os.getloadavg()[0], 1)}
+            row[str(threads)] = turns(calls, args.seconds, args.least) | surroundings()
     return row
 
 
@@ -208,7 +211,7 @@ def training(name: str, args: Any) -> dict[str, Any]:
     }
     for threads in args.threads:
         torch.set_num_threads(threads)
-        row[str(threads)] = turns(steps, args.seconds, args.least) | {"load": round(os.getloadavg()[0], 1)}
+        row[str(threads)] = turns(steps, args.seconds, args.least) | surroundings()
     return row
 
 
@@ -233,6 +236,7 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=3, help="turns at least")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--min-size", type=int, default=None, help="of detectors that keep the aspect ratio")
+    parser.add_argument("--bf16", action="store_true", help="also in bfloat16")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes per model")
     parser.add_argument("--out", type=Path, default=RESULTS / "ratios.json")
     args = parser.parse_args()
@@ -241,14 +245,13 @@ def main() -> None:
     for name in names:
         row = measured(name, args)
         results = json.loads(args.out.read_text()) if args.out.exists() else {}
-        results.setdefault(args.what, {})[name] = row
-        results["machine"] = f"{processor()}, {os.cpu_count()} cores"
+        results.setdefault(args.what, {}).setdefault(name, {}).update(row)  # other numbers of threads stay
         versions = [f"{p} {metadata.version(p)}" for p in ("torch", "torchvision")]
         results["versions"] = f"Python {platform.python_version()}, {', '.join(versions)}, Sightline {sl.__version__}"
         args.out.write_text(json.dumps(results, indent=1) + "\n")
         shown = []
         for threads in map(str, args.threads):
-            timed = {key: value for key, value in row[threads].items() if key != "load"}
+            timed = {key: value for key, value in row[threads].items() if key not in ("load", "machine")}
             peer = timed.pop("peer")
             ratios = [
                 f"{key} {own['cpu'] / peer['cpu']:.2f} (wall {own['wall'] / peer['wall']:.2f})"
@@ -256,6 +259,11 @@ def main() -> None:
             ]
             shown.append(f"{threads} thread(s): peer {peer['cpu']:.0f} CPU ms; {', '.join(ratios)}")
         print(name, row.get("same", ""), *shown, sep="\n  ", flush=True)
+
+
+def surroundings() -> dict[str, Any]:
+    """What a time depends on besides the networks: the machine, and how much else it does."""
+    return {"load": round(os.getloadavg()[0], 1), "machine": f"{processor()}, {os.cpu_count()} cores"}
 
 
 def processor() -> str:
