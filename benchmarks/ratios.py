@@ -28,19 +28,19 @@ def table(results: dict[str, Any]) -> str:
         "## Predictions at batch 1",
         "",
         "A picture of 480×640, preprocessing, suppression, pasted masks and class maps included. Optimised is",
-        "`sl.optimize` in float32, without compiling; bf16 is `sl.optimize(bf16=True)`. The size is that inside the network: Faster, Mask and Keypoint",
-        "R-CNN, RetinaNet and FCOS are timed at smaller sizes than their defaults. torchvision's segmenters are timed",
-        "without an auxiliary head.",
+        "`sl.optimize` in float32, without compiling; bf16 is `sl.optimize(bf16=True)`. The size",
+        "is that inside the network: Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS are timed at smaller sizes",
+        "than their defaults. torchvision's segmenters are timed without an auxiliary head.",
         "",
-        "| network | size | threads | torchvision, CPU ms | Sightline | optimised | bf16 | turns | load | CPU | results |",
+        "| network | size | threads | peer, CPU ms | Sightline | optimised | bf16 | turns | load | CPU | results |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---|",
     ]
     for name, row in results.get("eager", {}).items():
         for threads, times in timed(row):
             ours, fast = (ratio(times[key], times["peer"]) for key in ("ours", "optimised"))
             half = ratio(times["bf16"], times["peer"]) if "bf16" in times else ""
-            facts = f"{times['peer']['cpu']:.0f} | {ours} | {fast} | {half} | {times['peer']['turns']} | {times['load']:.0f} | "
-            facts += processor(times)
+            facts = f"{times['peer']['cpu']:.0f} | {ours} | {fast} | {half} | {times['peer']['turns']} | "
+            facts += f"{times['load']:.0f} | {processor(times)}"
             lines.append(f"| {name} | {row.get('size', '')} | {threads} | {facts} | {row['same']} |")
     lines += [
         "",
@@ -48,7 +48,7 @@ def table(results: dict[str, Any]) -> str:
         "",
         "Losses, backward pass and a step of SGD with momentum; all layers and batch norms are trained.",
         "",
-        "| network | batch | threads | torchvision, CPU ms | Sightline | images/s against it | turns | load | CPU |",
+        "| network | batch | threads | peer, CPU ms | Sightline | images/s against it | turns | load | CPU |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, row in results.get("training", {}).items():
