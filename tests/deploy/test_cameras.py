@@ -15,7 +15,9 @@ import sightline as sl
 from sightline.deploy.cameras import with_given_cameras
 from sightline.deploy.sources import Item
 from sightline.errors import InputError
-from tests.test_cli import done
+from sightline.explain.occlusion import Occlusion
+from sightline.explain.target import Target
+from tests.test_cli import done, sightline
 
 MATRIX = [[90.0, 0, 31], [0, 91, 20], [0, 0, 1]]
 OTHER = [[70.0, 0, 30], [0, 70, 20], [0, 0, 1]]
@@ -86,3 +88,30 @@ def test_predictions_have_the_given_camera(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())["annotations"]
     farther = result.depths * 180 / (90 * 91) ** 0.5  # a longer focal length shows the same size from farther away
     assert [entry["depth"] for entry in found] == pytest.approx(farther.tolist(), rel=1e-3)
+
+
+class Focal(Target):
+    """The focal length with which the model sees the image, in pixels of the batch, and a little of the pixels."""
+
+    def score(self, model, batch):
+        return float(batch.cameras[0].intrinsics[0, 0]) + 1e-3 * batch.tensor.mean((1, 2, 3))
+
+    def describe(self, model) -> str:
+        return "focal length"
+
+
+def test_explanations_have_the_given_camera(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 62, 3), np.uint8)
+    settings = {"methods": Occlusion(window=40, stride=40), "target": Focal()}
+    scores = [
+        sl.explain_images(model(), image, camera=camera, **settings)[0].score for camera in ("focal=90", "focal=180")
+    ]
+    assert scores[1] / scores[0] == pytest.approx(2, rel=1e-3)
+    with pytest.raises(InputError, match="camera is 'focal=0', but must be a focal length above 0"):
+        sl.explain_images(model(), image, camera="focal=0")
+    Image.fromarray(image).save(tmp_path / "a.png")
+    sl.save(model(), tmp_path / "m.safetensors")
+    command = ("explain", tmp_path / "m.safetensors", tmp_path / "a.png", "-q")
+    said = done(*command, "--camera", "focal=90", "-o", tmp_path / "out")
+    assert "focal length" not in said.err, "nothing is assumed of the camera"
+    assert "--camera is for images without labels" in sightline(*command, "--score", "--camera", "focal=90").err

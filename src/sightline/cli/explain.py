@@ -10,7 +10,18 @@ import typer
 
 from sightline.cli.app import NamingHelp, app
 from sightline.cli.inputs import parse_classes
-from sightline.cli.options import ClassNames, Device, Format, FullScale, Model, Quiet, TestSplit, TrainSplit, ValSplit
+from sightline.cli.options import (
+    Camera,
+    ClassNames,
+    Device,
+    Format,
+    FullScale,
+    Model,
+    Quiet,
+    TestSplit,
+    TrainSplit,
+    ValSplit,
+)
 from sightline.errors import InputError
 
 
@@ -34,8 +45,9 @@ def explain(
             "--for",
             metavar="TARGET",
             help="What to explain: a class (dog), one detection (box:0, box:0:delta, mask:0, keypoint:0:left_eye), a "
-            "class of a class map (class:road) or a proposal (proposal:0). By default the class or object with the "
-            "highest score.",
+            "class of a class map (class:road), a proposal (proposal:0), a word of a caption (word:0:red), a relation "
+            "(relation:0), an event (event:0), or the depth or shape of an object (depth:0, mesh:0). By default the "
+            "class or object with the highest score.",
         ),
     ] = None,
     layer: Annotated[
@@ -83,6 +95,7 @@ def explain(
     test: TestSplit = None,
     format: Format = None,
     full_scale: FullScale = None,
+    camera: Camera = None,
     classes: ClassNames = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -99,6 +112,8 @@ def explain(
         raise InputError("--score and --missed are different questions; give one of them")
     sources = {"train": train, "val": val, "test": test, "format": format}
     data_args: Any = {"classes": parse_classes(classes), "open_args": {**sources, "full_scale": full_scale}}
+    if camera is not None and (score or missed):
+        raise InputError("--camera is for images without labels; the images of --score and --missed have their own")
     if score:
         if len(images) > 1 or target is not None:
             raise InputError("--score takes one DATA, whose labels say what is explained; leave out --for and the rest")
@@ -157,6 +172,7 @@ def explain(
         seed=seed,
         batch_size=batch_size,
         full_scale=full_scale,
+        camera=camera,
         device=device,
         progress=not quiet,
     )

@@ -100,6 +100,14 @@ FullScale = Annotated[
         "estimated."
     ),
 ]
+Camera = Annotated[
+    str | None,
+    typer.Option(
+        help="For models of cuboids and meshes: the camera, as its focal length in pixels (focal=900) or a JSON file "
+        "with its matrix, or with one matrix for each image.",
+        metavar="FILE.json|focal=PIXELS",
+    ),
+]
 Processes = Annotated[
     int | None,
     typer.Option(help="Number of processes to start on this machine, such as one per GPU; they share the work."),

@@ -16,6 +16,7 @@ from sightline.cli.app import app, start_processes
 from sightline.cli.inputs import parse_classes, say
 from sightline.cli.options import (
     BatchSize,
+    Camera,
     ClassNames,
     Device,
     Format,
@@ -170,15 +171,7 @@ def predict(
         bool, typer.Option("--track", help="For videos: track the objects, so that each keeps its number.")
     ] = False,
     full_scale: FullScale = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            help="For models of cuboids and meshes: the camera, as its focal length in pixels (focal=900) or a JSON "
-            "file "
-            "with its matrix, or with one matrix for each image.",
-            metavar="FILE.json|focal=PIXELS",
-        ),
-    ] = None,
+    camera: Camera = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="Do not draw the predictions on the images; Parquet never does.")
     ] = False,

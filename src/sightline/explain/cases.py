@@ -31,9 +31,10 @@ class Case:
 
     Attributes:
         name: the image.
-        image: [C, H, W].
+        image: [C, H, W], or a `Clip`.
         target: what is explained.
-        inside: [H, W] bool, the labelled object in pixels of the image; None if the labels do not say where it is.
+        inside: [H, W] bool, the labelled object in pixels of the image, or of the film of a clip; None if the labels do
+            not say where it is.
     """
 
     name: str

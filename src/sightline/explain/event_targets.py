@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,18 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.explain.box_targets import require_index, whole_number
+from sightline.explain.cases import Case
 from sightline.explain.target import Target, prepared
 from sightline.models.model import Model
 from sightline.models.scene.clips import ClipBatch
 from sightline.models.scene.video_captions import VideoCaptioner
+from sightline.ops.intervals import interval_iou
 from sightline.structures import Events
 from sightline.structures.vocabulary import tokens_of
 from sightline.words import did_you_mean
+
+_IOU = 0.5
+"""Minimum temporal IoU of a predicted event and the labelled event that it finds."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def event_score(model: Model, image: Tensor, index: int) -> EventScore:
 
 
 def event_word(model: Model, image: Tensor, index: int, word: str) -> EventWord:
-    """A word of the caption of the event at a position; of several equal words the first.
+    """A word of the caption of the event at a position: of several equal words the first; or its position, from 0.
 
     Raises:
         InputError: there is no such event, or its caption does not have the word.
@@ -89,12 +94,16 @@ def event_word(model: Model, image: Tensor, index: int, word: str) -> EventWord:
     captioner, found = _events(model, image)
     require_index(index, len(found), "event", "word")
     words = tokens_of(found.captions[index])
-    if word not in words:
+    if word in words:
+        place = words.index(word)
+    elif word.isascii() and word.isdigit() and int(word) < len(words):
+        place = int(word)
+    else:
         hint = did_you_mean(word, words, "name one of its words")
         raise InputError(f"the caption of event {index} is {found.captions[index]!r}, without {word!r}; {hint}")
     ids = tuple(captioner.vocabulary.id(own) for own in words)
-    what = f"{word!r} of the event {_shown(found, index)}"
-    return EventWord(_intervals(found), index, ids, words.index(word), what)
+    what = f"{words[place]!r} of the event {_shown(found, index)}"
+    return EventWord(_intervals(found), index, ids, place, what)
 
 
 def event_target(model: Model, image: Tensor, words: Sequence[str]) -> EventScore:
@@ -108,6 +117,32 @@ def word_target(model: Model, image: Tensor, words: Sequence[str]) -> EventWord:
     if not word:
         raise InputError(f"word:{number} does not say which word; give word:{number}:red, a word of its caption")
     return event_word(model, image, whole_number(number, "word"), ":".join(word))
+
+
+def event_cases(model: Model, name: str, image: Tensor, label: Events) -> Iterator[Case]:
+    """Each predicted event that finds a labelled one, the best of each; the frames of the labelled event say where it
+    is in the film."""
+    captioner, found = _events(model, image)
+    if not len(found) or not len(label):
+        return
+    assert found.scores is not None, "predicted events have scores"
+    height, width = found.image_size
+    frames = captioner.preprocess.frames
+    overlap = interval_iou(found.times.cpu().double(), label.times.cpu().double())
+    taken: set[int] = set()
+    for index in found.scores.argsort(descending=True).tolist():
+        free = [own for own in range(len(label)) if own not in taken and overlap[index, own] >= _IOU]
+        if not free or float(found.scores[index]) < model.metadata.get("threshold", 0.0):
+            continue
+        own = max(free, key=lambda i: float(overlap[index, i]))
+        taken.add(own)
+        start, end = label.times[own].tolist()
+        moments = (torch.arange(frames, dtype=torch.float64) + 0.5) * (found.duration / frames)
+        shown = (moments >= start) & (moments <= end)
+        if not bool(shown.any()):  # shorter than the time between two frames
+            shown[int((moments - (start + end) / 2).abs().argmin())] = True
+        inside = shown.repeat_interleave(width).expand(height, -1)
+        yield Case(name, image, EventScore(_intervals(found)[index], _shown(found, index)), inside)
 
 
 @torch.no_grad()

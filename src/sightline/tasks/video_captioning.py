@@ -8,7 +8,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.events import TABLE
 from sightline.deploy.writers.events import EventWriter
 from sightline.evaluation.events import HEADLINE, EventMeasure
-from sightline.explain.event_targets import best_event, event_target, word_target
+from sightline.explain.event_targets import best_event, event_cases, event_target, word_target
 from sightline.explain.targets import Explained
 from sightline.report.events import EventReport
 from sightline.structures.vocabulary import Vocabulary
@@ -42,5 +42,6 @@ TASK = Task(
         best_event,
         {"event": event_target, "word": word_target},
         "event:0, or word:0:red (a word of the caption of event 0)",
+        event_cases,
     ),
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from sightline.deploy.cameras import GivenCamera
     from sightline.deploy.sources import Item
     from sightline.explain.explanation import Explanation
     from sightline.explain.method import Method
@@ -74,6 +75,7 @@ def explain_images(
     device: torch.device | str | None = None,
     progress: bool = False,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
 ) -> list[Explanation]:
     """Explain what a model sees in images: heat maps in pixels of the images.
 
@@ -92,19 +94,21 @@ def explain_images(
         device: where the model runs; None for the device it is on.
         progress: show a progress bar if stderr is a terminal.
         full_scale: pixel value of white in images of more than 8 bits, as for `predict`.
+        camera: for models of cuboids and meshes, the camera of the images, as for `predict`.
 
     Returns:
         One explanation per image and method, in this order. Images of a folder, pattern or list that cannot be read,
         or do not have the target, are left out with a warning.
 
     Raises:
-        InputError: a method, target or layer does not exist, or no image can be explained.
+        InputError: a method, target or layer does not exist, no image can be explained, or the camera is none.
     """
+    from sightline.deploy.cameras import with_given_cameras
     from sightline.deploy.sources import find_images
 
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
-    items, _ = find_images(source)
+    items = with_given_cameras(find_images(source)[0], camera, known)
     found: list[Explanation] = []
     errors: dict[str, str] = {}
     with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:
@@ -134,6 +138,7 @@ def explain_to_folder(
     device: torch.device | str | None = None,
     progress: bool = False,
     full_scale: int | None = None,
+    camera: GivenCamera | None = None,
 ) -> ExplainedFolder:
     """Explain images as `explain_images` does, and write a picture per image and explanations.json to a new folder.
 
@@ -141,7 +146,7 @@ def explain_to_folder(
         model: a model, a saved file, or a run's folder.
         source: the images, as for `predict`.
         out: the folder, which must not exist or must be empty; by default explanations/explain1, explain2, …
-        methods, target, layer, samples, baseline, seed, batch_size, device, progress, full_scale: as for
+        methods, target, layer, samples, baseline, seed, batch_size, device, progress, full_scale, camera: as for
             `explain_images`.
 
     Returns:
@@ -150,6 +155,7 @@ def explain_to_folder(
     Raises:
         InputError: as for `explain_images`, or `out` is not empty.
     """
+    from sightline.deploy.cameras import with_given_cameras
     from sightline.deploy.folder import relative_paths
     from sightline.deploy.sources import find_images
     from sightline.report.drawing import draw_explanations
@@ -158,7 +164,7 @@ def explain_to_folder(
 
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
-    items, _ = find_images(source)
+    items = with_given_cameras(find_images(source)[0], camera, known)
     done: ExplainedFolder | None = None
     paths, errors = relative_paths(items), {}
     with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:

@@ -59,9 +59,10 @@ def score_explanations(
     """Compare explanation methods on the same labelled images; see `sightline.explain.faithfulness`.
 
     The explained targets are the labelled class of an image (a classifier), each detection that finds a labelled object
-    with an IoU of at least 0.5 (a detector; its mask if the model and the labels have masks), and each labelled class
-    of a class map except the background (a segmenter). Wrong predictions are left out, because the peak of a faithful
-    map then need not lie on the object.
+    with an IoU of at least 0.5 (a detector; its mask if the model and the labels have masks), each labelled class of a
+    class map except the background (a segmenter), the best relation that is labelled (scene graphs), and each event
+    that finds a labelled one with a temporal IoU of at least 0.5 (videos; the object is the frames of the event). Wrong
+    predictions are left out, because the peak of a faithful map then need not lie on the object.
 
     Args:
         model: a model, a saved file, or a run's folder. It comes back as it was.
@@ -85,6 +86,7 @@ def score_explanations(
     from sightline.explain.faithfulness import centre_heat, random_heat
     from sightline.explain.hooks import unchanged
     from sightline.explain.layers import layer_named
+    from sightline.explain.target import prepared
     from sightline.progress import progress_bar
 
     require_whole("cases", cases, 1, "count", "give 20 if in doubt")
@@ -118,7 +120,7 @@ def score_explanations(
             for name in REFERENCES:
                 table[name] = _Scores(name)
                 for number, case in enumerate(found):
-                    size = (int(case.image.shape[-2]), int(case.image.shape[-1]))
+                    size = prepared(known, case.image).original_sizes[0]  # of a video, that of its film
                     heat = random_heat(size, seed + number) if name == "random" else centre_heat(size)
                     measures.reference(table[name], case, heat)
                     advance(1)

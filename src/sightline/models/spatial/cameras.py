@@ -28,7 +28,7 @@ def with_all_cameras(batch: ImageBatch, focal: float, told: bool) -> ImageBatch:
     if not told:
         log.warning(
             "images without a camera: a focal length of %.3g heights of the image is assumed, so that shapes are a "
-            "little too deep or too flat; give sl.View(image, intrinsics), or a dataset that knows its cameras",
+            "little too deep or too flat; give --camera, in Python camera= or sl.View(image, intrinsics)",
             focal,
         )
     cameras = [

@@ -147,7 +147,7 @@ class CubeRCNN(FasterRCNN):
         if not self._told:
             log.warning(
                 "images without a camera: a focal length of %.3g heights of the image is assumed, so that distances "
-                "are only right up to a factor; give sl.View(image, intrinsics), or a dataset that knows its cameras",
+                "are only right up to a factor; give --camera, in Python camera= or sl.View(image, intrinsics)",
                 self.assumed_focal,
             )
             self._told = True
