@@ -7,9 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.nn.backbones.features import Network, Stage
-from sightline.nn.backbones.yolo_v1 import init_leaky, leaky
-from sightline.nn.layers import ConvNormAct, NormLayer
+from sightline.nn.backbones.features import Network
+from sightline.nn.backbones.yolo_v1 import init_leaky, pooled_blocks
+from sightline.nn.layers import NormLayer
 
 # (kernel, channels) of the convolutions of each block (table 6); max pooling stands between the blocks
 _BLOCKS = (
@@ -38,20 +38,9 @@ class Darknet19(Network):
 
     def __init__(self, num_classes: int = 1000, *, in_channels: int = 3, norm: NormLayer = nn.BatchNorm2d):
         super().__init__()
-        layers: list[nn.Module] = []
-        self.stages: list[Stage] = []
-        channels, stride = in_channels, 1
-        for block in _BLOCKS:
-            if layers:
-                layers.append(nn.MaxPool2d(2))
-                stride *= 2
-            for kernel, out in block:
-                layers.append(ConvNormAct(channels, out, kernel, norm=norm, act=leaky))
-                channels = out
-            self.stages.append(Stage(str(len(layers) - 1), channels, stride))
-        self.last_channels = channels
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.features, self.stages = pooled_blocks(in_channels, _BLOCKS, norm)
+        self.last_channels = self.stages[-1].channels
+        self.classifier = nn.Linear(self.last_channels, num_classes)
         init_leaky(self.features)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)

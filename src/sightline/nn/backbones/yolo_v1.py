@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sightline.nn.backbones.features import Network, Stage
-from sightline.nn.layers import ConvNormAct
+from sightline.nn.layers import ConvNormAct, NormLayer
 
 # (kernel, channels) of the convolutions of each block (figure 3); max pooling stands between the blocks
 _BLOCKS = (
@@ -36,21 +37,9 @@ class YOLOv1Net(Network):
 
     def __init__(self, num_classes: int = 1000, *, in_channels: int = 3):
         super().__init__()
-        layers: list[nn.Module] = []
-        self.stages: list[Stage] = []
-        channels, stride = in_channels, 1
-        for block in _BLOCKS:
-            if layers:
-                layers.append(nn.MaxPool2d(2))
-                stride *= 2
-            for kernel, out in block:
-                step = 1 if layers else 2  # the first convolution alone is of stride 2
-                layers.append(ConvNormAct(channels, out, kernel, step, norm=None, act=leaky))
-                channels, stride = out, stride * step
-            self.stages.append(Stage(str(len(layers) - 1), channels, stride))
-        self.last_channels = channels
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.features, self.stages = pooled_blocks(in_channels, _BLOCKS, norm=None, first_stride=2)
+        self.last_channels = self.stages[-1].channels
+        self.classifier = nn.Linear(self.last_channels, num_classes)
         init_leaky(self.features)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -63,6 +52,35 @@ class YOLOv1Net(Network):
         """[N, C, H, W], height and width at least 32 → logits [N, num_classes]."""
         x = nn.functional.adaptive_avg_pool2d(self.features(x), 1)
         return self.classifier(torch.flatten(x, 1))
+
+
+def pooled_blocks(
+    in_channels: int, blocks: Sequence[Sequence[tuple[int, int]]], norm: NormLayer | None, first_stride: int = 1
+) -> tuple[nn.Sequential, list[Stage]]:
+    """Blocks of convolutions with leaky ReLU, with max pooling between the blocks.
+
+    Args:
+        in_channels: number of channels of the image.
+        blocks: (kernel, channels) of each convolution of each block.
+        norm: normalisation layer, or None.
+        first_stride: stride of the first convolution; all others have stride 1.
+
+    Returns:
+        The layers, and the map at the end of each block.
+    """
+    layers: list[nn.Module] = []
+    stages: list[Stage] = []
+    channels, stride = in_channels, 1
+    for block in blocks:
+        if layers:
+            layers.append(nn.MaxPool2d(2))
+            stride *= 2
+        for kernel, out in block:
+            step = 1 if layers else first_stride
+            layers.append(ConvNormAct(channels, out, kernel, step, norm=norm, act=leaky))
+            channels, stride = out, stride * step
+        stages.append(Stage(str(len(layers) - 1), channels, stride))
+    return nn.Sequential(*layers), stages
 
 
 def init_leaky(module: nn.Module) -> None:
