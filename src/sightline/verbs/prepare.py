@@ -142,7 +142,7 @@ def prepare(
         recipes.named(stated["augmentation"])
 
     messages: list[str] = []
-    further: list[str] = []
+    hints: list[str] = []
     named = data is not None
     if isinstance(model, nn.Module):
         if weights is not None or arguments is not None or classes is not None:
@@ -161,7 +161,7 @@ def prepare(
         data = _opened(data, open_args, classes, None, channels, folder, before)
         if model is None:
             model = task_for(data.kind, getattr(data, "about", "")).default_model or ""
-            further = _models_for_other_fields(data)
+            hints = _models_for_other_fields(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
         names = data.classes
@@ -173,11 +173,7 @@ def prepare(
     divided_by = seed if division_seed is None else division_seed
     train, val_data = training_and_validation(data, validation, divided_by, before, messages, named)
     division = list(messages)
-    for part, title in ((train, "the training set"), (val_data, "the validation set")):
-        require_kind(task, part, title)
-    for part, title in () if checked else ((train, "training"), (val_data, "validation")):
-        for piece in part.parts if isinstance(part, JointData) else (part,):
-            require_usable(piece, title)
+    _require_labels(task, train, val_data, checked)
 
     fixed = {name: value for name, value in stated.items() if recipe is not None or name in settings}
     if recipes.completed(stated["augmentation"], "none") != stated["augmentation"]:
@@ -206,7 +202,7 @@ def prepare(
             pretrained = _starts_pretrained(model)
             planned = partial(_planned, model.name, pretrained, train, val_data, {**own, **fixed}, device)
             plan = agreed(device, planned)
-    messages += [*(str(choice) for choice in plan.choices), *further]
+    messages += [*(str(choice) for choice in plan.choices), *hints]
     base = recipe_for(model, {}, source, plan.settings).augmentation
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
     recipe = recipe.changed(augmentation=recipes.completed(recipe.augmentation, base))
@@ -264,6 +260,19 @@ def _named(
         "in_channels", given.get("in_channels", 3), 1, "channels", "give the number of channels of the images"
     )
     return name, given
+
+
+def _require_labels(task: Task, train: Any, validation: Any, checked: bool) -> None:
+    """Check that the labels are of the task's kind and, unless they have been `checked`, that each can be used.
+
+    Raises:
+        InputError: the first label that is not.
+    """
+    for part, title in ((train, "the training set"), (validation, "the validation set")):
+        require_kind(task, part, title)
+    for part, title in () if checked else ((train, "training"), (validation, "validation")):
+        for piece in part.parts if isinstance(part, JointData) else (part,):
+            require_usable(piece, title)
 
 
 def _models_for_other_fields(data: Any) -> list[str]:
