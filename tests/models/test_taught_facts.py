@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sightline.models.catalog import create_model
+from sightline.models.creation import create_model
 from sightline.nn.backbones.googlenet import Inception, googlenet_lrn
 from sightline.nn.backbones.mobilenet_v2 import InvertedResidual
 from sightline.nn.heads.rpn_single import TwoScoreHead
