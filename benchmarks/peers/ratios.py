@@ -17,7 +17,8 @@ What is compared:
   (../shared/parity), which give about as many detections as trained ones, or random ones where there is no pack.
 - Segmenters: normalisation, network, resizing of the logits and the best class per pixel at 480×640, without an
   auxiliary head in the peer (which computes it in predictions too, if it has one).
-- Training: losses, backward pass and a step of SGD with momentum, batch norms trained, all layers trained.
+- Training: losses, backward pass and a step of SGD with momentum, batch norms trained, all layers trained. yolo11n
+  needs `ultralytics` in the environment, too.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ TRAINED = {
     "fasterrcnn_resnet50_fpn": (2, {"min_size": 320, "max_size": 448}),
     "retinanet_resnet50_fpn": (2, {"min_size": 320, "max_size": 448}),
     "ssd300_vgg16": (4, {}),
+    "yolo11n": (2, {}),
 }
-"""torchvision's name → images of a batch, and the builder's sizes."""
+"""The peer's name → images of a batch, and the builder's sizes. yolo11n is Ultralytics'; ours beside it is sightline_n,
+another network for the same purpose, and the weights of both are random."""
 OWN_WORDS: dict[str, dict[str, Any]] = {
     "ssd300_vgg16": {"mean": [0.48235, 0.45882, 0.40784], "std": [1 / 255] * 3},
     "ssdlite320_mobilenet_v3_large": {"reduced_tail": True},
@@ -190,11 +193,38 @@ def same(peer: Any, ours: Any) -> str:
     return f"{len(peer['scores'])} and {len(ours)} objects, scores within {difference:.0e}"
 
 
+class Ultralytics(nn.Module):
+    """Ultralytics' network of a name, with our calls: images and boxes in, losses out."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        from ultralytics.cfg import get_cfg
+        from ultralytics.nn.tasks import DetectionModel
+
+        self.model = DetectionModel(f"{name}.yaml", nc=90, verbose=False)
+        self.model.args = get_cfg()
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        height, width = images[0].shape[1:]
+        corners = torch.cat([target["boxes"] for target in targets]) / torch.tensor([width, height, width, height])
+        which = [torch.full((len(target["labels"]),), float(i)) for i, target in enumerate(targets)]
+        batch = {
+            "img": torch.stack(images),
+            "cls": torch.cat([target["labels"] for target in targets])[:, None].float() - 1,
+            "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1),
+            "batch_idx": torch.cat(which),
+        }
+        return {"losses": self.model.loss(batch)[0].sum()}
+
+
 def training(name: str, args: Any) -> dict[str, Any]:
     """Times of a training step."""
     count, sizes = TRAINED[name]
-    peer, ours = pair(name, **sizes)
-    images = [picture(seed, (320, 416)) for seed in range(count)]
+    if name == "yolo11n":
+        peer, ours = Ultralytics(name), sl.create_model("sightline_n", [f"class {i}" for i in range(90)], weights=None)
+    else:
+        peer, ours = pair(name, **sizes)
+    images = [picture(seed, (640, 640) if name == "yolo11n" else (320, 416)) for seed in range(count)]
     recipe = pack()
     theirs, own = [], []
     for i, image in enumerate(images):
