@@ -356,3 +356,15 @@ def test_one_epoch_has_one_tick():
         (axes,) = figure.axes
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [3]
+
+
+def test_a_contact_sheet_of_captions_of_different_lengths_leaves_no_empty_cells() -> None:
+    """An image with a long list of captions needs a high picture; the ones beside it are no higher for that."""
+    short, long = one(captions=["a cat"]), one(captions=["a cat on a mat in front of a red wall " * 8])
+    data = [(grey(), target) for target in (long, short, short, short, short, long)]
+    sheet = np.asarray(contact_sheet(data, columns=3, size=120))
+    heights = [np.asarray(contact_sheet([sample], size=120)).shape[0] for sample in data]
+    assert heights[0] > heights[1] + 30
+    assert sheet.shape[0] == max(heights[0], heights[1] + 6 + heights[3] + 6 + heights[5], heights[2] + 6 + heights[4])
+    title = np.asarray(contact_sheet(data[:1], size=120))[:18], np.asarray(contact_sheet(data[1:2], size=120))[:18]
+    assert np.array_equal(*title)  # of the same size, however high the picture is

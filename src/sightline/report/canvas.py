@@ -163,6 +163,24 @@ def side_by_side(pictures: Sequence[Image.Image], columns: int, gap: int = 6) ->
     return out
 
 
+def stacked(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
+    """Arrange images in columns of the width of the widest one, each image below the column that is shortest so far.
+
+    Images of one height therefore form rows, and others leave no empty cells.
+    """
+    width = max(p.width for p in pictures) + gap
+    bottoms = [0] * min(columns, len(pictures))
+    places = []
+    for picture in pictures:
+        column = bottoms.index(min(bottoms))
+        places.append((column * width, bottoms[column]))
+        bottoms[column] += picture.height + gap
+    out = Image.new("RGB", (len(bottoms) * width - gap, max(bottoms) - gap), (24, 26, 31))
+    for picture, place in zip(pictures, places, strict=True):
+        out.paste(picture, place)
+    return out
+
+
 def _overlap(a: Box, b: Box) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.explain.explanation import Explanation
-from sightline.report.canvas import heading, side_by_side
+from sightline.report.canvas import heading, side_by_side, stacked
 from sightline.report.draw_class_map import draw_class_map
 from sightline.report.draw_class_scores import draw_class_scores
 from sightline.report.draw_events import SHOWN, draw_events
@@ -180,7 +180,7 @@ def contact_sheet(
         dataset: a dataset of (image, target) pairs; if it has a method `name(i)`, the name is written above each image.
         transform: `transform(image, target, generator)` as used by training; None for the original images.
         n: number of samples, drawn without repetition (all in order if the dataset has no more).
-        columns: number of images per row.
+        columns: number of columns. Images of one height form rows; each other image is below the shortest column.
         seed: seed of the choice of samples and of the transform.
         size: longer side of each sample, in pixels.
 
@@ -203,5 +203,7 @@ def contact_sheet(
         title = dataset.name(int(position)).rsplit("/", 1)[-1] if hasattr(dataset, "name") else str(position)
         if len(getattr(dataset, "splits", ())) > 1:
             title = f"{dataset.split_of(int(position))}: {title}"
-        samples.append(heading(draw(image, target, size=size), title))
-    return side_by_side(samples, columns)
+        sample = draw(image, target, size=size)
+        scale = 1.25 * size / math.hypot(*sample.size)  # captions below an image must not make its title larger
+        samples.append(heading(sample, title, scale))
+    return stacked(samples, columns)

@@ -40,7 +40,7 @@ def contact_sheet(
         transform: an augmentation, or the name of an augmentation recipe ("default", "strong", "mosaic", …); policies
             such as "randaugment+cutmix" are added to the usual recipe for these labels.
         n: number of images.
-        columns: number of images per row.
+        columns: number of columns.
         seed: seed of the choice of images and of the augmentation.
         size: longer side of each image, in pixels.
 
