@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ import sightline
 from sightline import doctor as module
 from sightline.doctor import Check, Checks, doctor
 from sightline.models import weight_files
+
+SOURCE = Path(__file__).resolve().parents[1]
 
 
 def by_name(checks) -> dict[str, Check]:
@@ -52,9 +55,28 @@ def test_missing_and_old_packages(monkeypatch):
     assert not checks.ok
     assert found["kornia"] == Check("versions", "kornia", "error", "not installed", "pip install 'kornia>=0.8'")
     assert found["numpy"].value == "0.2, but >=1.26 is needed"
-    assert found["fast"] == Check("extras", "fast", "note", "numba not installed", "pip install 'sightline[fast]'")
+    assert (found["fast"].status, found["fast"].value) == ("note", "numba not installed")
+    assert found["fast"].advice == f"pip install -e '{SOURCE}[fast]'"
     assert "ERROR" in str(checks)
     assert "2 errors" in str(checks)
+
+
+def test_extras_are_those_of_the_source_folder_not_of_an_earlier_installation(monkeypatch, tmp_path):
+    """An editable installation records its requirements once; the source folder may have others since."""
+    text = '[project]\ndependencies = ["numpy>=1"]\n[project.optional-dependencies]\nnew = ["pillow>=1", "nowhere>=2"]'
+    (tmp_path / "pyproject.toml").write_text(text)
+    (tmp_path / "src" / "sightline").mkdir(parents=True)
+    monkeypatch.setattr(module.sightline, "__file__", str(tmp_path / "src" / "sightline" / "__init__.py"))
+    found = by_name(doctor())
+    assert "fast" not in found
+    assert found["new"].value.endswith(", nowhere not installed")
+    assert found["new"].advice == f"pip install -e '{tmp_path}[new]'"
+
+
+def test_an_installed_package_has_the_extras_of_its_installation(monkeypatch):
+    monkeypatch.setattr(module, "_source", lambda: None)
+    monkeypatch.setattr(module, "_installed", lambda group, name, *_: Check(group, name, "note", "not installed"))
+    assert by_name(doctor())["fast"].advice == "pip install 'sightline[fast]'"
 
 
 def test_missing_and_damaged_weights(monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -55,23 +56,46 @@ def _versions() -> list[Check]:
 
 
 def _requirements() -> list[tuple[str, str, str | None]]:
-    """(name, version specifier, extra or None) of all requirements of the installed package on this machine."""
+    """(name, version specifier, extra or None) of all requirements of this package on this machine."""
     from packaging.requirements import Requirement
 
     found: list[tuple[str, str, str | None]] = []
-    try:
-        distribution = metadata.distribution("sightline")
-    except metadata.PackageNotFoundError:
-        return found  # run from the source folder without being installed
-    extras = distribution.metadata.get_all("Provides-Extra") or []
-    for text in distribution.requires or []:
+    for text, extras in _declared():
         requirement = Requirement(text)
-        for extra in (None, *extras):
+        for extra in extras:
             wanted = requirement.marker is None or requirement.marker.evaluate({"extra": extra or ""})
             if wanted:
                 found.append((requirement.name, str(requirement.specifier), extra))
                 break
     return found
+
+
+def _declared() -> list[tuple[str, list[str | None]]]:
+    """All requirements as text, each with the extras that it may belong to.
+
+    They are those of the source folder if the package is imported from one, because an editable installation does not
+    record what has changed since.
+    """
+    source = _source()
+    if source is not None:
+        project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        found: list[tuple[str, list[str | None]]] = [(text, [None]) for text in project["dependencies"]]
+        for extra, texts in sorted(project["optional-dependencies"].items()):
+            found += [(text, [extra]) for text in texts]
+        return found
+    try:
+        distribution = metadata.distribution("sightline")
+    except metadata.PackageNotFoundError:
+        return []
+    known: list[str | None] = [None, *(distribution.metadata.get_all("Provides-Extra") or [])]
+    return [(text, known) for text in distribution.requires or []]
+
+
+def _source() -> Path | None:
+    """The source folder that the package is imported from; None if it is installed."""
+    package = Path(sightline.__file__).resolve().parent
+    folder = package.parent.parent
+    return folder if package.parent.name == "src" and (folder / "pyproject.toml").is_file() else None
 
 
 def _installed(group: str, name: str, specifier: str, otherwise: Status, advice: str) -> Check:
@@ -233,11 +257,13 @@ def _extras() -> list[Check]:
         if extra is not None:
             wanted.setdefault(extra, []).append((name, specifier))
     checks = []
+    source = _source()
+    place = "'sightline" if source is None else f"-e '{source}"
     for extra, packages in wanted.items():
         found = [_installed("extras", name, specifier, "note", "") for name, specifier in packages]
         value = ", ".join(f"{check.name} {check.value}" for check in found)
         whole = all(check.status == "ok" for check in found)
-        advice = "" if whole else f"pip install 'sightline[{extra}]'"
+        advice = "" if whole else f"pip install {place}[{extra}]'"
         checks.append(Check("extras", extra, "ok" if whole else "note", value, advice))
     return checks
 
