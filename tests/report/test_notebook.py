@@ -63,3 +63,23 @@ def test_lists_datasets_and_evaluations(tmp_path: Path) -> None:
     html = result._repr_html_()
     assert "1.000" in html
     assert all(name in html for name in data.classes)
+
+
+def test_models() -> None:
+    """One line and a table of parts; its modules, hundreds of lines, are left to `print`."""
+    model = sl.create_model("ssdlite320_mobilenet_v2", [f"<{i}>" for i in range(9)], image_size=96)
+    html = model._repr_html_()
+    assert "<p><b>ssdlite320_mobilenet_v2</b>, detection; 9 classes: &lt;0&gt;, &lt;1&gt;" in html
+    assert "it sees images of 96×96 pixels" in html
+    every, trained = (sum(p.numel() for p in model.parameters() if p.requires_grad >= least) for least in (0, 1))
+    assert re.search(rf">all</td>.*>{every:,}</td>.*>{trained:,}</td>", html)
+    rows = dict(re.findall(r"<tr><td[^>]*>(\w+)</td><td[^>]*>\w+</td><td[^>]*>([\d,]+)</td>", html))
+    assert {*rows} == {name for name, part in model.named_children() if any(True for _ in part.parameters())}
+    assert sum(int(count.replace(",", "")) for count in rows.values()) == every
+    assert len(html) < 4000
+
+
+def test_a_model_that_wraps_one_network_shows_the_parts_of_the_network() -> None:
+    html = sl.create_model("mobilenet_v2", ["a", "b"], image_size=64)._repr_html_()
+    assert "classification; 2 classes: a, b" in html
+    assert ">classifier<" in html

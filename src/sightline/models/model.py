@@ -13,6 +13,7 @@ from sightline.models.class_outputs import Output, one_axis
 from sightline.models.load_report import LoadReport
 from sightline.models.preprocess import Preprocess
 from sightline.structures import Classes, ImageBatch, Size
+from sightline.structures.tabular import html_of
 
 Losses = dict[str, Tensor]
 """Scalar losses by name. Training minimises their sum."""
@@ -174,6 +175,10 @@ class Model(nn.Module):
     def title(self) -> str:
         """The name in the catalog, or the name of the class."""
         return self.name or type(self).__name__
+
+    def _repr_html_(self) -> str:
+        """The model in a few lines for notebooks: task, classes, and parameters of each part; `print` lists it all."""
+        return html_of(self)
 
     def anchor_shapes(self, image_size: Size) -> Tensor | None:
         """Width and height of the anchors, [A, 2], in pixels of an image of size `image_size`; None without anchors."""

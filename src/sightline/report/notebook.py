@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 from sightline.data.labelled import LabelledImages
 from sightline.deploy.predict import Predictions
 from sightline.errors import InputError
+from sightline.models.model import Model
 from sightline.report.drawing import contact_sheet, draw
 from sightline.report.page import esc, number, picture
 from sightline.structures.tabular import Tabular
-from sightline.words import counted
+from sightline.words import counted, listed
 
 ROWS = 8
 """Maximum number of rows of a table."""
@@ -68,6 +70,33 @@ def _of_dataset(shown: LabelledImages) -> str:
         own = [[esc(name), str(count)] for name, count in zip(shown.classes, counts, strict=False)]
         parts.append(_table(["class", shown.label_kind.unit], own))
     return "".join(parts[:1]) + _beside(*parts[1:], _sheet(shown))
+
+
+@html_of.register
+def _of_model(shown: Model) -> str:
+    name = f"<b>{esc(shown.title)}</b>, {esc(shown.task.replace('_', ' ') or 'no task')}"
+    parts: nn.Module = shown
+    while len(inner := [child for child in parts.children() if _size(child)]) == 1 and _size(inner[0]) == _size(parts):
+        parts = inner[0]  # a wrapper, whose only part is the network
+    if not _size(shown):
+        return f"<p>{name}</p><pre>{esc(repr(shown))}</pre>"
+    facts = [counted(len(shown.classes), "class") + f": {listed(list(shown.classes), 6, 'classes')}"]
+    if shown.seen_size is not None:
+        facts.append("it sees images of {1}×{0} pixels".format(*shown.seen_size))
+    rows = [[esc(part), esc(type(child).__name__), *_sizes(child)] for part, child in parts.named_children()]
+    rows = [row for row in rows if row[2] != "0"][: ROWS - 1]
+    table = _table(["part", "type", "parameters", "trainable"], [*rows, ["all", "", *_sizes(shown)]])
+    more = "<p>sightline.summary(model) lists its layers, their outputs and operations; print(model) its modules.</p>"
+    return f"<p>{name}; {esc('; '.join(facts))}</p>{table}{more}"
+
+
+def _size(module: nn.Module, trainable: bool = False) -> int:
+    """The number of parameters of a module, or of those that are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+def _sizes(module: nn.Module) -> list[str]:
+    return [f"{_size(module):,}", f"{_size(module, trainable=True):,}"]
 
 
 def _first_line(shown: Any) -> str:
@@ -131,7 +160,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], length: int | No
 
 def _numeric(cell: str) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", ""))
     except ValueError:
         return False
     return True
