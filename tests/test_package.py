@@ -122,6 +122,26 @@ def test_the_first_model_costs_little_more():
     assert (ran.stdout, ran.stderr) == ("\n", "")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--help"], "Usage: sightline"),
+        (["train", "nowhere", "--set", "nosuch=1"], "unknown entry 'nosuch'"),
+        (["train", "nowhere", "--lr=-1"], "lr is -1.0"),
+        (["train", "nowhere", "--arg", "nosuch"], "must have the form name=value"),
+        (["ablate", "nowhere", "--epochs", "0"], "epochs is 0"),
+    ],
+)
+def test_the_command_line_checks_its_settings_before_pytorch_is_loaded(words: list[str], said: str):
+    """Its import takes seconds."""
+    code = f"import sys\nsys.argv = {['sightline', *words]!r}\nimport sightline.cli\n"
+    code += "try:\n sightline.cli.main()\nfinally:\n assert not {'torch', 'PIL', 'matplotlib'} & {*sys.modules}\n"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert said in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr, ran.stderr
+    assert ran.returncode == (0 if words == ["--help"] else 2)
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """The library's own modules that a file imports, at its top or inside functions, with the line."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

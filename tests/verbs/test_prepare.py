@@ -120,7 +120,7 @@ def test_a_resumed_run_does_not_report_the_weights_it_once_started_from(
     words = {"name": "a", "runs": tmp_path}
     caplog.set_level("INFO", "sightline")
     python("sightline_lite0", folder, arguments={"image_size": 64}, epochs=1, **words, **SMALL)
-    assert "entries loaded" in caplog.text
+    assert "all layers that these weights belong to are loaded" in caplog.text
     caplog.clear()
     prepared = api.prepare(None, None, resume=True, **words)
     assert prepared.model.weights_given == "imagenet"
@@ -216,3 +216,33 @@ def test_mistakes(words: dict[str, Any], message: str):
     given = {"data": sl.scenes(4, 64), **words}
     with pytest.raises(InputError, match=message):
         api.prepare(DETECTOR, **given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"model": "sightline_n0"}, "there is no model 'sightline_n0'"),
+        ({"model": DETECTOR, "arguments": {"nosuch": 1}}, "has no argument 'nosuch'"),
+        ({"model": DETECTOR, "arguments": {"image_size": "big"}}, "image_size of .* is 'big'"),
+        ({"model": DETECTOR, "arguments": {"settings": {"nosuch": 1}}}, "settings of .* has no setting 'nosuch'"),
+        ({"model": DETECTOR, "weights": "coco"}, "there are no published weights for"),
+        ({"model": DETECTOR, "weights": "nowhere.safetensors"}, "weights nowhere.safetensors: there is no such file"),
+        ({"settings": {"nosuch": 1}}, "unknown entry 'nosuch'"),
+        ({"settings": {"augmentation": "nosuch"}}, "unknown augmentation recipe 'nosuch'"),
+        ({"name": "taken"}, "the folder .*taken exists and is not empty"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_data_is_read(tmp_path: Path, wrong: dict[str, Any], words: str):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "metrics.jsonl").touch()
+    with pytest.raises(InputError, match=words):
+        api.prepare(data=tmp_path / "no data", runs=tmp_path, **wrong)
+
+
+def test_wrong_arguments_of_the_default_model_are_refused_before_the_labels_are_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sightline.verbs.prepare.require_usable", lambda *_: pytest.fail("the labels were checked"))
+    for wrong, words in (({"arguments": {"nosuch": 1}}, "has no argument"), ({"weights": "nowhere"}, "no such file")):
+        with pytest.raises(InputError, match=words):
+            api.prepare(data=folder, **wrong)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import NamingHelp, app
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
+from sightline.cli.inputs import checked_recipe, group_arguments, parse_classes, parse_pairs, say
 from sightline.cli.options import (
     ClassNames,
     ComparedMetric,
@@ -76,8 +76,11 @@ def ablate(
     and a plot compare each variant with the base and show which differences are significant. Finished runs are not
     repeated, and an interrupted run is resumed.
     """
+    settings = parse_pairs(set_, "--set")
+    given = {name: value for name, value in {"minutes": minutes, "epochs": epochs}.items() if value is not None}
+    own_recipe = checked_recipe(recipe, settings | given)
+    arguments, renamed = group_arguments(parse_pairs(arg, "--arg")), parse_classes(classes)
     from sightline import api
-    from sightline.training.recipe import Recipe
 
     planned = api.plan_ablation(
         data,
@@ -87,11 +90,11 @@ def ablate(
         seeds=seeds,
         model=model,
         weights=weights,
-        arguments=group_arguments(parse_pairs(arg, "--arg")),
-        classes=parse_classes(classes),
+        arguments=arguments,
+        classes=renamed,
         open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
-        recipe=Recipe.from_yaml(recipe) if recipe else None,
-        settings=parse_pairs(set_, "--set"),
+        recipe=own_recipe,
+        settings=settings,
         metric=metric,
         split=split,
         out=out,

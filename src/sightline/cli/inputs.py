@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sightline.errors import InputError
 from sightline.runtime import reading
+
+if TYPE_CHECKING:
+    from sightline.training.recipe import Recipe
+
+COMMAND_LINE = "the command line"
+"""The source of settings, for messages."""
 
 
 def parse_classes(values: Sequence[str] | None) -> dict[str, str | None] | list[str] | None:
@@ -70,6 +76,15 @@ def parse_pairs(values: list[str] | None, option: str) -> dict[str, Any]:
         is_none = option == "--arg" and isinstance(read, str) and read.lower() == "none"
         pairs[name.strip()] = None if is_none else read
     return pairs
+
+
+def checked_recipe(path: Path | None, settings: Mapping[str, Any]) -> Recipe | None:
+    """Read --recipe and check the settings of the command line, before the library and the data are loaded."""
+    from sightline.training.recipe import Recipe
+
+    recipe = None if path is None else Recipe.from_yaml(path)
+    Recipe.stated(recipe, settings, COMMAND_LINE)
+    return recipe
 
 
 def group_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import NamingHelp, app, start_processes
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs, say
+from sightline.cli.inputs import COMMAND_LINE, checked_recipe, group_arguments, parse_classes, parse_pairs, say
 from sightline.cli.options import (
     ClassNames,
     Device,
@@ -42,7 +42,11 @@ def train(
         typer.Option(help="Number of epochs; by default chosen from the dataset, unless --minutes is given."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Time budget in minutes; the learning rate schedule is fitted to it.")
+        float | None,
+        typer.Option(
+            help="Time budget in minutes, from the first step to the last validation; the learning rate schedule is "
+            "fitted to it. Reading the data before, and the report after it, are not included."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images per step; by default chosen from the dataset and the time budget.")
@@ -118,11 +122,6 @@ def train(
 
     The model, its metrics and a report are written to runs/NAME.
     """
-    start_processes(processes)
-    from sightline import api
-    from sightline.runtime.processes import is_main
-    from sightline.training.recipe import Recipe
-
     given: dict[str, object] = {"epochs": epochs, "minutes": minutes, "batch_size": batch_size, "lr": lr, "seed": seed}
     given |= {"augmentation": augmentation, "freeze": freeze, "unfreeze_every": unfreeze_every}
     given |= {"layer_decay": layer_decay, "cache_features": cache_features}
@@ -133,23 +132,30 @@ def train(
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
     if resume and name is None:
         raise InputError("--resume needs the run's --name")
+    own_recipe = checked_recipe(recipe, settings | others)
+    arguments, renamed = group_arguments(parse_pairs(arg, "--arg")), parse_classes(classes)
+    start_processes(processes)
+    # imported only now, because this takes seconds, and what is wrong with the options has been said
+    from sightline import api
+    from sightline.runtime.processes import is_main
+
     # shows which weights were loaded
     logging.getLogger("sightline").setLevel(logging.WARNING if quiet else logging.INFO)
     prepared = api.prepare(
         model,
         data,
         weights=weights,
-        arguments=group_arguments(parse_pairs(arg, "--arg")),
-        classes=parse_classes(classes),
+        arguments=arguments,
+        classes=renamed,
         open_args={"train": train, "val": val, "test": test, "format": format, "full_scale": full_scale},
-        recipe=Recipe.from_yaml(recipe) if recipe else None,
+        recipe=own_recipe,
         settings=settings | others,
         name=name,
         runs=runs,
         resume=resume,
         device=device,
         trackers=tracker or (),
-        source="the command line",
+        source=COMMAND_LINE,
     )
     for sentence in prepared.division if quiet else prepared.messages:
         typer.echo(sentence, err=True)

@@ -23,7 +23,7 @@ from sightline.models.model import Model
 from sightline.models.published import DATA, PUBLISHED, Published, find_published
 from sightline.models.saved_metadata import saved_arguments, saved_classes, saved_entry
 from sightline.models.weight_files import is_installed, local_file
-from sightline.models.weights import head_fits, load_weights, read_checkpoint
+from sightline.models.weights import head_fits, load_weights, read_checkpoint, require_weights
 from sightline.runtime.shapes import shapes_only
 from sightline.runtime.values import require_whole
 from sightline.structures import Classes
@@ -117,6 +117,29 @@ def create_model(
         _restore_record(model, metadata, str(path))
     model.weights_given = None if weights is None else str(weights)
     return model
+
+
+def checked_arguments(name: str, arguments: Mapping[str, Any], weights: str | Path | None = None) -> dict[str, Any]:
+    """The arguments of a model's builder under their current names, checked without building the model.
+
+    Args:
+        name: name of the model in the catalog.
+        arguments: arguments of `create_model`.
+        weights: initial weights as for `create_model`; nothing is downloaded, and no file is opened.
+
+    Raises:
+        InputError: there is no such model, argument, setting or weights, or a value has the wrong type.
+    """
+    entry = find(name)
+    given = with_image_size(entry, arguments)
+    own = {key: value for key, value in given.items() if key != "in_channels"}
+    require_arguments(entry, own)
+    with_settings(entry, own)
+    if weights not in (None, NO_WEIGHTS):
+        _find_published(entry, weights, own)
+        if weights not in DATA and not str(weights).startswith("hf://"):
+            require_weights(weights)
+    return given
 
 
 def installed_start(name: str, arguments: Mapping[str, Any]) -> Published | None:

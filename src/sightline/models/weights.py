@@ -38,11 +38,11 @@ def shared_keys(network: nn.Module, model: nn.Module) -> dict[str, str | None]:
     return {key: own.get(id(tensor)) for key, tensor in network.state_dict(keep_vars=True).items()}
 
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the state dict of a `.safetensors` or PyTorch file, and the metadata of a `.safetensors` file.
+def require_weights(path: str | Path) -> Path:
+    """The file of weights that a path refers to: the path itself, or the best model in a run's folder.
 
     Raises:
-        InputError: there is no such file, or it does not contain a state dict.
+        InputError: there is no such file.
     """
     path = Path(path)
     if path.is_dir():  # the folder of a run
@@ -55,6 +55,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         if reading.unusual_kind(path):
             reading.require_file(path)
         raise InputError(f"weights {path}: there is no such file; give a path, or a published name such as 'imagenet'")
+    return path
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the state dict of a `.safetensors` or PyTorch file, and the metadata of a `.safetensors` file.
+
+    Raises:
+        InputError: there is no such file, or it does not contain a state dict.
+    """
+    path = require_weights(path)
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 

@@ -44,7 +44,8 @@ class Recipe:
     Attributes:
         epochs: number of passes over the training set; 30 if neither `epochs` nor `minutes` is given. None with
             `minutes`: as many as fit into the time. With both, training ends at whichever comes first.
-        minutes: time budget of the whole run, including validation; the schedule is adapted to it.
+        minutes: time budget from the first step to the last validation; the schedule is adapted to it. Reading the data
+            before, and the report after it, are not included.
         batch_size: images per step and process.
         accumulate: number of batches whose gradients are averaged for one optimizer step.
         optimizer: "sgd" or "adamw".
@@ -254,6 +255,20 @@ class Recipe:
                     value = float(value)  # YAML 1.1 reads 1e-3 as text; it requires 1.0e-3
             clean[name] = value
         return cls(**clean)
+
+    @classmethod
+    def stated(cls, recipe: Recipe | None, settings: Mapping[str, Any], source: str) -> Recipe:
+        """A user's recipe with the user's settings, before anything is chosen for the model and the data.
+
+        Args:
+            recipe: the recipe; None for none.
+            settings: settings by name, which override it.
+            source: where the settings come from, for messages.
+
+        Raises:
+            InputError: as for `from_dict`.
+        """
+        return cls.from_dict(settings, source) if recipe is None else recipe.changed(**settings)
 
     def changed(self, **values: Any) -> Recipe:
         """Return a copy of this recipe with some settings changed.

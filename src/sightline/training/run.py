@@ -106,16 +106,29 @@ def new_folder(path: str | os.PathLike[str], repair: str = "give another name") 
         InputError: `path` is a file, a folder that is not empty, or cannot be written to.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, but the output needs a folder; {repair}")
+    require_free(path, repair)
     try:
-        if path.is_dir() and any(path.iterdir()):
-            raise InputError(f"the folder {path} exists and is not empty, and nothing is overwritten; {repair}")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from None
     require_writable(path)
     return path
+
+
+def require_free(path: Path, repair: str) -> None:
+    """Raise an error if a path is not free for output: if it is a file, or a folder that is not empty.
+
+    Args:
+        path: the path.
+        repair: what the user can do; part of the error message.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, but the output needs a folder; {repair}")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"the folder {path} exists and is not empty, and nothing is overwritten; {repair}")
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 @contextmanager
@@ -184,8 +197,14 @@ def new_run_folder(base: str | os.PathLike[str] = "runs", name: str | None = Non
     """
     if name is None:
         return numbered_folder(base, "run")
-    require_run_name(name)
+    require_new_run(base, name)
     return new_folder(Path(base) / name, _TAKEN)
+
+
+def require_new_run(base: str | os.PathLike[str], name: str) -> None:
+    """Raise an error if a new run cannot have this name. Nothing is written."""
+    require_run_name(name)
+    require_free(Path(base) / name, _TAKEN)
 
 
 def require_run_name(name: str) -> None:

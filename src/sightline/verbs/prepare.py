@@ -19,9 +19,9 @@ from sightline.data.stored import optional_fields
 from sightline.data.torch_data import TorchData
 from sightline.data.transforms import recipes
 from sightline.errors import InputError
-from sightline.models.arguments import OLD_NAMES, parameters, require_arguments, with_image_size, with_settings
+from sightline.models.arguments import OLD_NAMES, parameters, with_image_size, with_settings
 from sightline.models.catalog import find, is_known
-from sightline.models.creation import NO_WEIGHTS, create_model, installed_start
+from sightline.models.creation import NO_WEIGHTS, checked_arguments, create_model, installed_start
 from sightline.models.model import Model, as_model
 from sightline.runtime.devices import require_device
 from sightline.runtime.values import require_whole
@@ -31,7 +31,7 @@ from sightline.training import freezing, trained_on
 from sightline.training.devices import agreed, require_trackers
 from sightline.training.metrics_log import require_metric
 from sightline.training.recipe import Recipe
-from sightline.training.run import RunFacts, existing_run_folder, require_run_name, run_facts
+from sightline.training.run import RunFacts, existing_run_folder, require_new_run, run_facts
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
 from sightline.verbs.opening import ClassesGiven, open_data, reopened
@@ -131,11 +131,11 @@ def prepare(
     before = None if begun is None else begun.trained_on
     if folder is not None and recipe is None:
         recipe = Recipe.from_yaml(folder / "recipe.yaml")
-    stated = (recipe.changed(**settings) if recipe else Recipe.from_dict(settings, source)).to_dict()
+    stated = Recipe.stated(recipe, settings, source).to_dict()
     seed = stated["seed"]
     # what is wrong is said before the data is read and a step is measured
-    if name is not None:
-        require_run_name(name)
+    if name is not None and not resume:
+        require_new_run(runs, name)
     require_device(device)
     require_trackers(trackers)
     if transform is None:
@@ -156,11 +156,12 @@ def prepare(
         data = for_task(data, model)
         task = task_of(model, data.kind)
     else:
-        model, arguments = _named(model, arguments, begun)
+        model, arguments = _named(model, arguments, weights, begun)
         channels = arguments.get("in_channels", 3)
         data = _opened(data, open_args, classes, None, channels, folder, before)
         if model is None:
             model = task_for(data.kind, getattr(data, "about", "")).default_model or ""
+            arguments = checked_arguments(model, arguments, weights)
             hints = _models_for_other_fields(data)
         task = TASKS[find(model).task]
         data = task.labels.prepare(data)
@@ -185,8 +186,7 @@ def prepare(
             arguments = _from_data(task, model, arguments or {}, train, messages)
         weights = _start(model, weights, arguments or {}, begun, messages)
         pretrained = weights not in (None, NO_WEIGHTS)
-        own = with_image_size(find(model), arguments or {})
-        require_arguments(find(model), {name: value for name, value in own.items() if name != "in_channels"})
+        own = checked_arguments(model, arguments or {})
         choose = choose and folder is None
         planned = partial(_planned, model, pretrained, train, val_data, {**own, **fixed}, device)
         # by what one of several processes measures, so that all train the same model
@@ -241,7 +241,7 @@ def _opened(
 
 
 def _named(
-    name: str | None, arguments: Mapping[str, Any] | None, begun: RunFacts | None
+    name: str | None, arguments: Mapping[str, Any] | None, weights: str | Path | None, begun: RunFacts | None
 ) -> tuple[str | None, dict[str, Any]]:
     """Return the model's name, if it is known before the data is opened, and all arguments of its builder.
 
@@ -256,6 +256,8 @@ def _named(
         name, entry = begun.model, find(begun.model)
         own = with_settings(entry, begun.arguments)
         given = own | with_settings(entry, with_image_size(entry, given), own)
+    elif name is not None:
+        given = checked_arguments(name, given, weights)
     require_whole(
         "in_channels", given.get("in_channels", 3), 1, "channels", "give the number of channels of the images"
     )
