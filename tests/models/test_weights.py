@@ -337,6 +337,7 @@ def test_a_head_of_other_classes_is_left_out_by_name(
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("sightline", logging.WARNING)
     assert "left out: head.classification_head.module_list.0.1.weight (of other classes)" in record.getMessage()
+    assert "entries loaded; the layers of its classes do not fit the model's classes" in record.getMessage()
     assert str(report) == record.getMessage()
 
 

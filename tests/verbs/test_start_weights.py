@@ -133,6 +133,7 @@ def test_a_training_without_a_named_model_names_those_that_learn_more(scenes):
 def test_expected_weights_are_reported_in_one_line(scenes, caplog):
     with caplog.at_level("INFO", "sightline"):
         prepared(LITE, scenes)
-    told = [record.getMessage() for record in caplog.records if "entries loaded" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "are loaded (" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].endswith("entries loaded; the others start from random numbers")
+    assert "all layers that these weights belong to are loaded (240 entries); the model's other layers (" in told[0]
+    assert told[0].endswith("are new and start from random numbers, as they should")

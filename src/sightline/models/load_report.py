@@ -37,11 +37,17 @@ class LoadReport:
     @property
     def summary(self) -> str:
         """What was loaded, in one line, for a load in which nothing is unexpected."""
-        loaded = f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"
-        return loaded + ("; the others start from random numbers" if self.fresh else "")
+        if not self.fresh:
+            return f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"
+        return (
+            f"{self.source}: all layers that these weights belong to are loaded ({self.loaded} entries); the model's "
+            f"other layers ({len(self.fresh)} entries) are new and start from random numbers, as they should"
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
+        if self.left_out and all("of other classes" in entry for entry in self.left_out):
+            lines[0] += "; the layers of its classes do not fit the model's classes, for which they are trained anew"
         for title, names in (
             ("left out", self.left_out),
             ("starting afresh", _layers(self.fresh)),
