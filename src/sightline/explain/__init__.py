@@ -1,4 +1,4 @@
-"""Explanations: why a model answers what it answers."""
+"""Explanations: why a model answers what it answers. The function to call is `sightline.explain_images`."""
 
 from sightline.submodules import submodules
 
