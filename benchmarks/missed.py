@@ -134,7 +134,7 @@ def measure(options: argparse.Namespace) -> None:
     rows, tables = [], []
     intact: dict[str, MissedObjects] = {}
     for name, model in models.items():
-        threshold = sl.evaluate(model, data[:], progress=False).operating_point.score
+        threshold = sl.evaluate(model, data[:], progress=False).threshold or 0.5
         began = time.perf_counter()
         intact[name] = missed_objects(model, data, threshold=threshold, progress=False)
         spent = 1000 * (time.perf_counter() - began) / len(data)

@@ -25,6 +25,7 @@ from tests.test_cli import sightline
 
 av = pytest.importorskip("av")
 FRAMES, FPS = 24, 8
+DEFAULT = " (the default is 0.5, because no threshold is saved with the model)"
 
 
 def moving() -> np.ndarray:
@@ -102,7 +103,7 @@ def test_tracks(video: Path) -> None:
 def test_a_folder_of_results(video: Path, tmp_path: Path) -> None:
     done = sl.predict_to_folder(Squares(), video, tmp_path / "out", draw=sl.draw, track=True, save="json,csv")
     assert "46 objects in 24 frames, 2 tracks; written: cars.jsonl, cars.csv, cars.mp4" in str(done)
-    assert done.hint == "objects with a score of at least 0.5 are kept; change it with --threshold"
+    assert done.hint == "objects with a score of at least 0.5 are kept; change it with --threshold" + DEFAULT
     lines = [json.loads(line) for line in (done.folder / "cars.jsonl").read_text().splitlines()]
     assert [(line["frame"], line["time"]) for line in lines] == [(t, t / FPS) for t in range(FRAMES)]
     assert [(one["category"], one["track"]) for one in lines[3]["results"]] == [("red", 1), ("green", 2)]

@@ -20,6 +20,7 @@ from sightline.structures import Classes, ClassScores, Instances
 from tests.test_cli import done, refused
 
 CLASSES = Classes(["daisy", "rose", "tulip", "iris", "lily", "poppy", "aster"])
+DEFAULT = " (the default is 0.5, because no threshold is saved with the model)"
 
 
 class Answers(nn.Module):
@@ -125,7 +126,7 @@ def test_proposals_are_objects_of_one_class(folder: Path, tmp_path: Path) -> Non
     found = [Instances((9, 12), classes=CLASSES, boxes=boxes, scores=torch.tensor([0.9, 0.6])) for _ in range(3)]
     said = sl.predict_to_folder(Answers(found, "proposal"), folder, tmp_path / "out", save=["json,csv,yolo"])
     assert "6 proposals in 3 images" in str(said)
-    assert said.hint == "proposals with a score of at least 0.5 are kept; change it with --threshold"
+    assert said.hint == "proposals with a score of at least 0.5 are kept; change it with --threshold" + DEFAULT
     coco = COCO(str(tmp_path / "out" / "predictions.json"))
     coco.loadRes(coco.dataset["annotations"])
     assert coco.dataset["categories"] == [{"id": 1, "name": "object"}]
@@ -162,7 +163,7 @@ def test_what_is_said_of_the_threshold(folder: Path, tmp_path: Path) -> None:
         found = [Instances((9, 12), classes=CLASSES, boxes=[[0.0, 0, 4, 4]], labels=[0], scores=[0.4])] * 3
         return sl.predict_to_folder(Answers(found, "detection"), folder, tmp_path / f"out{number}", **how).hint
 
-    assert said(0) == "no object has a score of at least 0.5; lower it with --threshold"
+    assert said(0) == "no object has a score of at least 0.5; lower it with --threshold" + DEFAULT
     assert said(1, threshold=0.3) == ""
     assert said(2, threshold=0.7) == "no object has a score of at least 0.7; lower it with --threshold"
 

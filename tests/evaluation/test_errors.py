@@ -208,8 +208,36 @@ def test_the_most_frequent_confusions_come_first():
 
 def test_the_operating_point_in_words():
     words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5})
-    assert "score of at least 0.42, where F1 is highest (0.67), 76 % of the objects are found and 50 % of" in words
+    assert "score of at least 0.42, where F1 on these images is highest (0.67), 76 % of the objects are found" in words
     assert in_words({"score": 0.5, "F1": None}) == ""
+
+
+def test_the_operating_point_at_the_saved_threshold_in_words():
+    words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5}, saved=True)
+    assert words.startswith(
+        "At a score of at least 0.42, the threshold saved with the model (that of the highest F1 on "
+    )
+    assert "its validation images), F1 is 0.67: 76 % of the objects are found and 50 % of the detections" in words
+    assert "none of the detections is correct" in in_words({"score": 0.5, "F1": None}, saved=True)
+
+
+def test_a_model_with_a_saved_threshold_is_judged_at_it():
+    """Of two objects, one is found with a score of 0.9, one with 0.3; a wrong detection has a score of 0.5."""
+    target = Instances((200, 200), classes=CLASSES, boxes=[[0, 0, 40, 40], [60, 60, 100, 100]], labels=[0, 0])
+    boxes = [[0.0, 0, 40, 40], [150, 150, 190, 190], [60, 60, 100, 100]]
+    found = Instances((200, 200), classes=CLASSES, boxes=boxes, labels=[0, 0, 0], scores=[0.9, 0.5, 0.3])
+    result = evaluate_detection([target], [found], CLASSES)
+    assert result.operating_point.to_dict() == pytest.approx({"score": 0.3, "precision": 2 / 3, "recall": 1, "F1": 0.8})
+    for score, precision, recall, f1 in ((0.8, 1, 0.5, 2 / 3), (0.4, 0.5, 0.5, 0.5), (0.2, 2 / 3, 1, 0.8)):
+        result.measured["threshold"] = score
+        point = {"score": score, "precision": precision, "recall": recall, "F1": f1}
+        assert result.operating_point.to_dict() == pytest.approx(point)
+        assert result.errors().score == score
+        assert f"at least {score:.2f}, the threshold saved with the model" in str(result)
+        assert result.threshold == pytest.approx(0.3)  # that of the highest F1 on these images
+    result.measured["threshold"] = 0.95
+    assert (result.operating_point.score, result.operating_point.f1) == (0.95, None)
+    assert "none of the detections is correct" in str(result)
 
 
 def test_an_overlap_of_exactly_the_threshold_counts():

@@ -81,12 +81,14 @@ def test_a_resumed_run_keeps_its_beginning(run, folder):
 def test_the_threshold_is_the_best_one_on_the_validation_images(run, folder):
     model = sl.load(run.folder)
     validation = sl.open_dataset(folder).split(0.8, 0.1, 0.1, seed=0)["val"]
-    point = sl.evaluate(model, validation, progress=False).operating_point
-    if point.f1 is None:
+    result = sl.evaluate(model, validation, progress=False)
+    if result.threshold is None:
         assert score_threshold(model) == 0.5
         model.metadata["threshold"] = 0.25
     else:
-        assert model.metadata["threshold"] == pytest.approx(point.score, abs=1e-5)
+        assert model.metadata["threshold"] == pytest.approx(result.threshold, abs=1e-5)
+        assert model.metadata["threshold"] <= result.threshold  # so that predict keeps this detection
+        assert result.operating_point.score == model.metadata["threshold"] == result.measured["threshold"]
     chosen = model.metadata["threshold"]
     for given, used in ((None, chosen), (0.0, 0.0), (np.float32(0.5), 0.5), (torch.tensor(1), 1.0)):
         assert score_threshold(model, given) == used

@@ -10,6 +10,7 @@ from typing import Any
 from sightline.checks import Check, Checks
 from sightline.deploy.certificate import KEY, Certificate, certificate_in, unchanged
 from sightline.deploy.exporting.facts import read_facts
+from sightline.deploy.predict import SAVED_THRESHOLD
 from sightline.deploy.runtimes import require_own_graph
 from sightline.errors import InputError
 from sightline.runtime.optional import require
@@ -68,9 +69,9 @@ def _file(path: Path, content: Any, facts: Mapping[str, Any]) -> Iterator[Check]
     if facts["kind"] != "objects":
         return
     if threshold is None:
-        yield Check("file", "threshold", "ok", "none stored; predict uses 0.5")
+        yield Check("file", "threshold", "ok", "none is saved with the model; predict uses 0.5")
     elif isinstance(threshold, int | float) and 0 <= threshold <= 1:
-        yield Check("file", "threshold", "ok", f"{threshold:.3f}, used by predict")
+        yield Check("file", "threshold", "ok", f"{threshold:.3f}, used by predict: {SAVED_THRESHOLD}")
     else:
         value = f"{threshold!r}, which is not a score from 0 to 1"
         yield Check("file", "threshold", "error", value, "export the model again, or predict with --threshold 0.5")

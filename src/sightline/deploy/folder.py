@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
-from sightline.deploy.predict import class_ids, predict_each, require_some, score_threshold
+from sightline.deploy.predict import class_ids, predict_each, require_some, score_threshold, threshold_origin
 from sightline.deploy.sources import Item, Source, find_images
 from sightline.deploy.writers.base import PredictedImage, Writer, file_paths, require_formats
 from sightline.errors import InputError
@@ -155,6 +155,8 @@ def predict_to_folder(
     written = writing.finish(lowest, threshold is not None)
     done.files, done.objects = written.files, written.objects
     done.summary, done.hint = written.summary, written.hint
+    if written.hint and threshold is None:
+        done.hint += f" ({threshold_origin(model)})"
     return done
 
 

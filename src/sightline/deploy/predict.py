@@ -32,6 +32,8 @@ from sightline.structures.tabular import html_of
 
 DEFAULT_THRESHOLD = 0.5
 """The minimum score of objects if the model has no saved threshold."""
+SAVED_THRESHOLD = "that of the highest F1 on its validation images"
+"""The score threshold that training saves with a model."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +310,13 @@ def score_threshold(model: Model, threshold: Any = None) -> float:
     return require_number(
         "the threshold saved with the model", stored, 0, 1, "give a threshold, such as 0.5", "a score"
     )
+
+
+def threshold_origin(model: Model) -> str:
+    """Where the threshold comes from that `score_threshold` returns if none is given, in words."""
+    if model.metadata.get("threshold") is None:
+        return f"the default is {DEFAULT_THRESHOLD}, because no threshold is saved with the model"
+    return f"the default is the threshold saved with the model, {SAVED_THRESHOLD}"
 
 
 def class_ids(model: Model, names: Sequence[str]) -> Tensor:

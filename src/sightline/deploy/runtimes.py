@@ -71,7 +71,8 @@ class ExportedModel(Model):
         if "boxes" in self.facts["outputs"]:
             stored = self.metadata.get("threshold")
             shown = round(stored, 3) if isinstance(stored, float) else stored
-            rows["threshold"] = "none stored; predict uses 0.5" if stored is None else f"{shown}, used by predict"
+            none = "none is saved with the model; predict uses 0.5"
+            rows["threshold"] = none if stored is None else f"{shown}, used by predict"
         rows["runs by"] = self.provider
         return "\n".join(f"{name}: {value}" for name, value in rows.items())
 

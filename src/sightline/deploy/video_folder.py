@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline.data.frames import pace_of
 from sightline.data.video_writer import VideoWriter
 from sightline.deploy.folder import PREDICTIONS, PredictedFolder, relative_paths
-from sightline.deploy.predict import score_threshold
+from sightline.deploy.predict import score_threshold, threshold_origin
 from sightline.deploy.predictions import are_objects
 from sightline.deploy.sources import Item
 from sightline.deploy.video import PredictedFrame, predict_video
@@ -112,7 +112,9 @@ def predict_videos_to_folder(
     if files.what == "object":
         kept = f"objects with a score of at least {done.threshold:.3g} are kept; change it with --threshold"
         none = f"no object has a score of at least {done.threshold:.3g}; lower it with --threshold"
-        done.hint = (kept if threshold is None else "") if done.objects else none
+        done.hint = none if not done.objects else kept if threshold is None else ""
+        if done.hint and threshold is None:
+            done.hint += f" ({threshold_origin(model)})"
     followed = f", {counted(tracks, 'track')}" if track else ""
     done.summary = f"{counted(done.objects, files.what)} in {counted(done.images, 'frame')}{followed}"
     return done

@@ -26,7 +26,8 @@ from sightline.evaluation._cuboid_rows import CuboidRows, best_of_each, cuboid_r
 from sightline.evaluation._table import aligned, number, short
 from sightline.evaluation.averages import nanmean, nanmean_along, none_if_nan
 from sightline.evaluation.collected import CollectedMeasure
-from sightline.evaluation.errors import OperatingPoint
+from sightline.evaluation.errors import OperatingPoint, point_of
+from sightline.evaluation.errors import in_words as point_in_words
 from sightline.evaluation.intervals import percentiles, resampled_weights
 from sightline.evaluation.pairing import require_images, require_pairs
 from sightline.structures import Classes, Instances
@@ -95,7 +96,7 @@ class CuboidResult:
     predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "cuboids"
     measured: dict[str, Any] = field(default_factory=dict, repr=False)
-    _operating: OperatingPoint | None = field(default=None, repr=False)
+    _points: dict[float | None, OperatingPoint] = field(default_factory=dict, repr=False)
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -104,16 +105,23 @@ class CuboidResult:
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The score threshold of the highest F1 at IoU 0.25 over all classes, with its precision and recall."""
-        if self._operating is None:
-            self._operating = _operating_point(self.rows)
-        return self._operating
+        """Precision, recall and F1 at IoU 0.25 over all classes, at one score threshold.
+
+        It is the threshold saved with the model (`measured["threshold"]`), which `predict` uses; without one, that of
+        the highest F1 on these images.
+        """
+        return self._point(self.measured.get("threshold"))
 
     @property
     def threshold(self) -> float | None:
-        """The score of `operating_point`; None if no detection is correct."""
-        point = self.operating_point
+        """The score threshold of the highest F1 on these images at IoU 0.25; None if no detection is correct."""
+        point = self._point(None)
         return None if point.f1 is None else float(point.score)
+
+    def _point(self, at: float | None) -> OperatingPoint:
+        if at not in self._points:
+            self._points[at] = _operating_point(self.rows, at)
+        return self._points[at]
 
     @property
     def outcome(self) -> tuple[Bools, Ints, Ints]:
@@ -204,7 +212,7 @@ class CuboidResult:
         ]
         heads = ["class", "objects", "detections", *columns]
         lines += ["", *aligned([heads, *rows], [False] + [True] * (len(heads) - 1))]
-        words = in_words(self.operating_point.to_dict())
+        words = in_words(self.operating_point.to_dict(), saved="threshold" in self.measured)
         lines += ["", words] if words else []
         lines += [f"Note: {note}." for note in self.notes]
         return "\n".join(lines)
@@ -277,15 +285,9 @@ def evaluate_cuboids(
     )
 
 
-def in_words(point: Mapping[str, Any]) -> str:
-    """An operating point (`OperatingPoint.to_dict()`) as a sentence; "" if no detection is correct."""
-    if point.get("F1") is None:
-        return ""
-    return (
-        f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
-        f"{100 * point['recall']:.0f} % of the objects are found and {100 * point['precision']:.0f} % of the cuboids "
-        f"are correct (3-D IoU {_AT:.2f}, all classes together)."
-    )
+def in_words(point: Mapping[str, Any], saved: bool = False) -> str:
+    """An operating point as a sentence, see `sightline.evaluation.errors.in_words`."""
+    return point_in_words(point, saved, "cuboids", f"3-D IoU {_AT:.2f}")
 
 
 def _place(threshold: float) -> int:
@@ -366,22 +368,14 @@ def _errors(rows: CuboidRows) -> dict[str, float | None]:
     return {"depth_error": float(np.median(depth)), "size_error": float(np.median(sides))}
 
 
-def _operating_point(rows: CuboidRows) -> OperatingPoint:
-    """The threshold of the highest F1 at IoU 0.25."""
+def _operating_point(rows: CuboidRows, at: float | None) -> OperatingPoint:
+    """The metrics at IoU 0.25 and a score threshold; None for that of the highest F1."""
     everything = np.ones(len(rows.detections), dtype=bool)
     matched, ignored, _ = _matched(rows, rows.counted, _AT, everything)
     order = np.argsort(-rows.detections.score, kind="stable")
     order = order[~ignored[order]]
     score, right = rows.detections.score[order], np.cumsum(matched[order] >= 0)
-    total = int(rows.counted.sum())
-    if not len(order) or not right[-1] or not total:
-        return OperatingPoint(0.5)
-    last = np.append(score[1:] < score[:-1], True)  # equal scores are shown together
-    shown = np.arange(1, len(order) + 1)
-    f1 = np.where(last, 2 * right / (shown + total), -1)
-    best = int(f1.argmax())
-    precision, recall = float(right[best] / shown[best]), float(right[best] / total)
-    return OperatingPoint(float(score[best]), precision, recall, float(f1[best]))
+    return point_of(score, right, np.arange(1, len(order) + 1), int(rows.counted.sum()), at)
 
 
 def _per_class(table: Floats, rows: CuboidRows, classes: Classes) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, Matches, a
 from sightline.evaluation.caption_scores import caption_score
 from sightline.evaluation.collected import CollectedMeasure
 from sightline.evaluation.intervals import percentiles, resampled_weights
+from sightline.evaluation.result import shown_threshold
 from sightline.structures import Classes, Instances
 from sightline.structures.tabular import html_of
 from sightline.words import counted
@@ -161,12 +162,11 @@ class DenseCaptionResult:
 
     @property
     def image_f1(self) -> Floats:
-        """[images] float, F1 of each image at the thresholds of `RIGHT` and the score `threshold`.
+        """[images] float, F1 of each image at the thresholds of `RIGHT` and the score `shown_threshold`.
 
         NaN for images without targets and detections.
         """
-        lowest = self.threshold if self.threshold is not None else 0.0
-        shown = self.scores >= lowest
+        shown = self.scores >= shown_threshold(self)
         right = np.bincount(self.image_of[shown & self.right], minlength=self.images)
         found = np.bincount(self.image_of[shown], minlength=self.images)
         with np.errstate(invalid="ignore"):

@@ -117,7 +117,7 @@ class DetectionResult:
     predictions: Sequence[Instances] | None = field(default=None, repr=False)
     task: str = "detection"
     measured: dict[str, Any] = field(default_factory=dict, repr=False)
-    _operating: OperatingPoint | None = field(default=None, repr=False)
+    _points: dict[float | None, OperatingPoint] = field(default_factory=dict, repr=False)
     _errors: dict[tuple[float, float], DetectionErrors] = field(default_factory=dict, repr=False)
 
     @property
@@ -127,16 +127,23 @@ class DetectionResult:
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The score threshold of the highest F1 at IoU 0.50 over all classes, with its precision and recall."""
-        if self._operating is None:
-            self._operating = operating_point(self.objects, self.detections)
-        return self._operating
+        """Precision, recall and F1 at IoU 0.50 over all classes, at one score threshold.
+
+        It is the threshold saved with the model (`measured["threshold"]`), which `predict` uses; without one, that of
+        the highest F1 on these images.
+        """
+        return self._point(self.measured.get("threshold"))
 
     @property
     def threshold(self) -> float | None:
-        """The score of `operating_point`; None if no detection is correct."""
-        point = self.operating_point
+        """The score threshold of the highest F1 on these images at IoU 0.50; None if no detection is correct."""
+        point = self._point(None)
         return None if point.f1 is None else float(point.score)
+
+    def _point(self, at: float | None) -> OperatingPoint:
+        if at not in self._points:
+            self._points[at] = operating_point(self.objects, self.detections, at=at)
+        return self._points[at]
 
     def errors(self, score: float | None = None, iou: float = 0.5) -> DetectionErrors:
         """The confusion matrix and the error types of the detections with at least `score`.
@@ -217,7 +224,7 @@ class DetectionResult:
     _repr_html_ = html_of
 
     def __str__(self) -> str:
-        words = in_words(self.operating_point.to_dict())
+        words = in_words(self.operating_point.to_dict(), saved="threshold" in self.measured)
         return detection_table(self.to_dict(details=False), MEANINGS) + (f"\n\n{words}" if words else "")
 
 

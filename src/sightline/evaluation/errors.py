@@ -36,7 +36,7 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A score threshold with its metrics at IoU 0.50 over all classes; `f1` is None if no detection is correct."""
+    """A score threshold with its metrics at IoU 0.50 over all classes; they are None if no detection is correct."""
 
     score: float
     precision: float | None = None
@@ -115,19 +115,38 @@ class DetectionErrors:
         }
 
 
-def in_words(point: Mapping[str, Any]) -> str:
-    """An operating point (`OperatingPoint.to_dict()`) as a sentence; "" if no detection is correct."""
-    if point.get("F1") is None:
+def in_words(point: Mapping[str, Any], saved: bool = False, what: str = "detections", iou: str = "IoU 0.50") -> str:
+    """An operating point as a sentence; "" if no detection is correct at any score.
+
+    Args:
+        point: `OperatingPoint.to_dict()`.
+        saved: whether its score is the threshold that is saved with the model.
+        what: what is predicted.
+        iou: the overlap at which an object counts as found.
+    """
+    f1 = point.get("F1")
+    if f1 is None and not saved:
         return ""
+    start = f"At a score of at least {point['score']:.2f}, "
+    if saved:
+        start += "the threshold saved with the model (that of the highest F1 on its validation images), "
+    if f1 is None:
+        return f"{start}none of the {what} is correct ({iou}, all classes together)."
+    start += f"F1 is {f1:.2f}: " if saved else f"where F1 on these images is highest ({f1:.2f}), "
     return (
-        f"At a score of at least {point['score']:.2f}, where F1 is highest ({point['F1']:.2f}), "
-        f"{100 * point['recall']:.0f} % of the objects are found and {100 * point['precision']:.0f} % of the "
-        "detections are correct (IoU 0.50, all classes together)."
+        f"{start}{100 * point['recall']:.0f} % of the objects are found and {100 * point['precision']:.0f} % of the "
+        f"{what} are correct ({iou}, all classes together)."
     )
 
 
-def operating_point(objects: Rows, detections: Rows, iou: float = 0.5) -> OperatingPoint:
-    """The score threshold of the highest F1 over all classes; 0.5 if no detection is correct."""
+def operating_point(objects: Rows, detections: Rows, iou: float = 0.5, at: float | None = None) -> OperatingPoint:
+    """The metrics over all classes at a score threshold.
+
+    Args:
+        objects, detections: rows of all images.
+        iou: minimum IoU for an object to count as found.
+        at: the threshold; None for that of the highest F1, or 0.5 if no detection is correct.
+    """
     pairs = overlapping_pairs(detections, objects, iou, same_class=True)
     counted = ~(objects.crowd | objects.difficult)
     matched, ignored = _match(pairs, detections, objects, counted)
@@ -136,13 +155,34 @@ def operating_point(objects: Rows, detections: Rows, iou: float = 0.5) -> Operat
     score = detections.score[order]
     right = np.cumsum(matched[order] >= 0)
     shown = np.cumsum(~ignored[order])
-    if not len(score) or right[-1] == 0:
+    return point_of(score, right, shown, total, at)
+
+
+def point_of(score: Floats, right: Ints, shown: Ints, total: int, at: float | None) -> OperatingPoint:
+    """The operating point of detections that are sorted by falling score.
+
+    Args:
+        score: [D] their scores.
+        right, shown: [D] how many of the detections up to each one are correct, and count.
+        total: number of objects that count.
+        at: the score threshold; None for that of the highest F1, or 0.5 if no detection is correct.
+    """
+    if at is None and (not len(score) or right[-1] == 0):
         return OperatingPoint(0.5)
-    f1 = 2 * right / (shown + total)
-    f1[:-1][score[:-1] == score[1:]] = -1  # a threshold takes all detections of equal score or none
-    best = int(f1.argmax())
+    if at is None:
+        f1 = 2 * right / (shown + total)
+        f1[:-1][score[:-1] == score[1:]] = -1  # a threshold takes all detections of equal score or none
+        last = int(f1.argmax())
+    else:
+        last = int((score >= at).sum()) - 1
+        if last < 0 or right[last] == 0:
+            return OperatingPoint(float(at))
+    correct = int(right[last])
     return OperatingPoint(
-        float(score[best]), float(right[best] / shown[best]), float(right[best] / total), float(f1[best])
+        float(score[last] if at is None else at),
+        float(correct / shown[last]),
+        float(correct / total),
+        float(2 * correct / (shown[last] + total)),
     )
 
 

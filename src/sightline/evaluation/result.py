@@ -21,7 +21,8 @@ class Result(Protocol):
 
     Attributes:
         notes: remarks for the reader of the metrics, one sentence each.
-        measured: "data" and "split" of the evaluation, if known.
+        measured: "data" and "split" of the evaluation and "threshold", the minimum score of predictions that is saved
+            with the model, if known.
     """
 
     notes: list[str]
@@ -66,7 +67,10 @@ class Result(Protocol):
 
     @property
     def threshold(self) -> float | None:
-        """The minimum score of predictions, which is saved with the model; None if there is none."""
+        """The minimum score of predictions that is best on these images; None if there is none.
+
+        That of the validation images is saved with the model, and `predict` uses it.
+        """
 
     def worst_first(self) -> NDArray[int64]:
         """Indices of the images, the worst first."""
@@ -102,6 +106,15 @@ class Joining(Protocol):
 
     def join(self, other: Any) -> None:
         """Add the images of another measure of the same type after those of this one."""
+
+
+def shown_threshold(result: Result) -> float:
+    """The minimum score of the predictions to show: that saved with the model, else the best on these images, else 0.
+
+    Predictions of a lower score are left out of pictures, as `predict` leaves them out.
+    """
+    saved = result.measured.get("threshold")
+    return float(saved if saved is not None else result.threshold or 0.0)
 
 
 MakeMeasure = Callable[[Classes, bool], Measure]

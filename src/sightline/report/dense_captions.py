@@ -9,6 +9,7 @@ from typing import Any
 from sightline.evaluation.blind_captions import is_exact
 from sightline.evaluation.caption_matching import LANGUAGE, OVERLAPS, match
 from sightline.evaluation.dense_captions import MEANINGS, RIGHT
+from sightline.evaluation.result import shown_threshold
 from sightline.report import sections
 from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.drawing import draw
@@ -48,7 +49,7 @@ class DenseCaptionReport(TaskReport):
         return (
             "Regions that were not found, and wrong detections, are dashed. A detection is right with an IoU of at "
             f"least {RIGHT[0]:.2f} and a caption score above {RIGHT[1]:.2f}. Only detections with a score of at least "
-            f"{result.threshold or 0.0:.2f} are shown."
+            f"{shown_threshold(result):.2f} are shown."
         )
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:
@@ -58,7 +59,7 @@ class DenseCaptionReport(TaskReport):
     def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
         """Draw the labels and the detections with their captions; missed regions and wrong detections are dashed."""
         target, prediction = result.targets[position], result.predictions[position]
-        shown = prediction[prediction.scores >= (result.threshold or 0.0)]
+        shown = prediction[prediction.scores >= shown_threshold(result)]
         own = match(target, shown)
         remarks: list[str | None] = ["ignored"] * len(shown)
         found: set[int] = set()

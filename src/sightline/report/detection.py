@@ -65,7 +65,7 @@ class DetectionReport(TaskReport):
         return counted(result["objects"], "object"), counted(result["detections"], "detection")
 
     def in_words(self, result: Evaluation) -> str:
-        return in_words(result.get("operating_point") or {})
+        return in_words(result.get("operating_point") or {}, saved=sections.has_saved_threshold(result))
 
     def explain(self, result: Any) -> str:
         return (

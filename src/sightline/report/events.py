@@ -64,6 +64,6 @@ def overlaps(result: Evaluation | None) -> str:
         [f"{overlap:g}", *(number(metrics.get(f"{name}@{overlap:g}")) for name in _BY_OVERLAP)] for overlap in OVERLAPS
     ]
     heads = ("temporal IoU", "caption score", "recall", "precision")
-    below = f"At IoU {RIGHT:g} the score threshold of predictions has its highest F1."
     threshold = result.get("threshold")
-    return table(heads, rows) + (sentence(f"{below} It is {threshold:.2f}.") if threshold is not None else "")
+    below = f"F1 on these videos at IoU {RIGHT:g} is highest for events with a score of at least {threshold or 0:.2f}."
+    return table(heads, rows) + (sentence(below) if threshold is not None else "")

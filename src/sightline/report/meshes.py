@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sightline.evaluation.meshes import MEANINGS
+from sightline.evaluation.result import shown_threshold
 from sightline.report import sections
 from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
 from sightline.report.colours import class_colour, css
@@ -41,10 +42,10 @@ class MeshReport(TaskReport):
         return counted(result["objects"], "object"), counted(result["detections"], "detection")
 
     def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
-        """Draw the shapes over the image; detections below the result's threshold are left out."""
+        """Draw the shapes over the image; detections below `shown_threshold` are left out."""
         target, prediction = result.targets[position], result.predictions[position]
-        if result.threshold is not None and len(prediction):
-            prediction = prediction[prediction.scores >= result.threshold]
+        if len(prediction):
+            prediction = prediction[prediction.scores >= shown_threshold(result)]
         f1 = result.object_f1[result.image_of == position]
         caption = "· F1@0.3 " + ", ".join(f"{value:.2f}" for value in f1) if len(f1) else "· no objects"
         sides = [("labels", target), ("prediction", prediction)]

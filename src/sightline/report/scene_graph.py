@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from sightline.evaluation.result import shown_threshold
 from sightline.evaluation.scene_graphs import COUNTS, MEANINGS, PROTOCOLS
 from sightline.report import sections
 from sightline.report.base import Evaluation, GalleryImage, Part, TaskReport
@@ -62,7 +63,7 @@ class SceneGraphReport(TaskReport):
     def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
         """Draw labels and prediction, each beside its graph."""
         target, prediction = result.targets[position], result.predictions[position]
-        prediction = prediction[prediction.scores >= (result.threshold or 0.0)]
+        prediction = prediction[prediction.scores >= shown_threshold(result)]
         sides = (("labels", target), ("prediction", prediction))
         pictures = [(what, draw(image, own, size=size, scale=1.2)) for what, own in sides]
         recall = result.image_recall[position]

@@ -110,6 +110,12 @@ def metrics(
     return f'<div class="cards">{shown}</div><p>{esc(words)}</p><p class="soft">{esc(facts)}</p>{notes}{everything}'
 
 
+def has_saved_threshold(result: Mapping[str, Any]) -> bool:
+    """Whether the operating point of an evaluation is at the score threshold that is saved with the model."""
+    measured = result.get("measured")
+    return isinstance(measured, Mapping) and measured.get("threshold") is not None
+
+
 def _between(interval: Sequence[float] | None) -> str:
     """A confidence interval as text; empty for None."""
     return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -32,7 +32,8 @@ class EvaluationOutput:
     Attributes:
         model: the model.
         part: the images that the model was evaluated on.
-        result: the metrics; `result.measured` holds the path of the data and the name of the split.
+        result: the metrics; `result.measured` holds the path of the data, the name of the split, and the model's saved
+            score threshold.
         notes: remarks on the choice of the images, one sentence each.
     """
 
@@ -131,5 +132,12 @@ def measure(
     result = run(known, part, task.measure, batch_size, device, progress, keep_predictions, shared)
     result.notes += chosen.notes
     place = getattr(getattr(data, "source", None), "opened", {})
-    result.measured = {"data": place.get("path"), "split": chosen.split}
+    result.measured = {"data": place.get("path"), "split": chosen.split, **saved_threshold(known)}
     return EvaluationOutput(known, part, result, chosen.notes)
+
+
+def saved_threshold(model: Model) -> dict[str, float]:
+    """The entry "threshold" of an evaluation: the minimum score saved with the model, if there is one."""
+    from sightline.deploy.predict import score_threshold
+
+    return {} if model.metadata.get("threshold") is None else {"threshold": score_threshold(model)}

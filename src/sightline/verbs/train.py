@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from sightline.training.metrics_log import atomic_write
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run, new_run_folder
 from sightline.training.trained_on import TrainedOn
+from sightline.verbs.evaluate import saved_threshold
 from sightline.verbs.held_out import BEST_EPOCH
 from sightline.verbs.opening import ClassesGiven
 from sightline.verbs.prepare import Prepared, prepare, require_name
@@ -208,7 +210,7 @@ def train_prepared(
         if result is None and validation is not None and measurable:
             result = measure(run.model, validation, task.measure, progress=progress)
         if result is not None:
-            result.measured = {"data": known.path, "split": "val"}
+            result.measured = {"data": known.path, "split": "val", **saved_threshold(run.model)}
             result.notes.append(BEST_EPOCH)
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
@@ -220,7 +222,7 @@ def remember_threshold(model: Model, result: Result) -> None:
     metadata: dict[str, Any] = {**model.metadata}
     metadata.pop(THRESHOLD, None)
     if result.threshold is not None:
-        metadata[THRESHOLD] = round(result.threshold, 6)
+        metadata[THRESHOLD] = math.floor(result.threshold * 1e6) / 1e6  # not above the score of a detection it keeps
     model.metadata = metadata
 
 
