@@ -204,6 +204,9 @@ def test_which_outputs_are_kept(
     assert not any(key.startswith(f"{layer}.") for key in report.fresh)
     assert f"kept of {report.partly[0].rsplit('.', 1)[0]}" in str(report)
     assert "the outputs of C, A_a; other classes start afresh" in str(report)
+    assert "entries loaded; the others depend on the classes, and are loaded for the classes that both have" in str(
+        report
+    )
 
 
 def test_layers_that_are_shared_by_all_classes_stay_whole(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_mistakes(words: dict[str, Any], message: str):
         ({"model": DETECTOR, "arguments": {"nosuch": 1}}, "has no argument 'nosuch'"),
         ({"model": DETECTOR, "arguments": {"image_size": "big"}}, "image_size of .* is 'big'"),
         ({"model": DETECTOR, "arguments": {"settings": {"nosuch": 1}}}, "settings of .* has no setting 'nosuch'"),
-        ({"model": DETECTOR, "weights": "coco"}, "there are no published weights for"),
+        ({"model": DETECTOR, "weights": "coco"}, "there are no 'coco' weights for"),
         ({"model": DETECTOR, "weights": "nowhere.safetensors"}, "weights nowhere.safetensors: there is no such file"),
         ({"settings": {"nosuch": 1}}, "unknown entry 'nosuch'"),
         ({"settings": {"augmentation": "nosuch"}}, "unknown augmentation recipe 'nosuch'"),

@@ -100,8 +100,11 @@ def look(
     """
     from PIL import Image
 
+    from sightline.data.transforms import recipes
+
     out = Path(out)
     require_new_file(out)
+    recipes.named(transform)  # an unknown name is refused before the data is read
     try:
         Image.new("RGB", (1, 1)).save(io.BytesIO(), format=Image.registered_extensions()[out.suffix.lower()])
     except (KeyError, ValueError, OSError) as error:  # unknown, read-only, or without colours
