@@ -130,6 +130,7 @@ def test_the_first_model_costs_little_more():
         (["train", "nowhere", "--lr=-1"], "lr is -1.0"),
         (["train", "nowhere", "--arg", "nosuch"], "must have the form name=value"),
         (["ablate", "nowhere", "--epochs", "0"], "epochs is 0"),
+        (["compare", "nowhere", "--set", "lr=big"], "lr is 'big'"),
     ],
 )
 def test_the_command_line_checks_its_settings_before_pytorch_is_loaded(words: list[str], said: str):

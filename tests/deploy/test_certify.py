@@ -259,7 +259,7 @@ def test_from_training_to_the_server(tmp_path: Path) -> None:
     assert -0.05 <= written.certificate.judged.difference <= 1  # how alike they are is the certificate's affair
     checks = {check.name: check for check in doctor(written.path)}
     assert checks["classes"].value == f"{len(data.classes)}: {', '.join(data.classes)}"
-    assert f"{threshold:.3f}" in checks["threshold"].value
+    assert f"{threshold:.3g}, used by predict: that of the highest F1" in checks["threshold"].value
     assert trained.preprocess.extra_repr() in checks["preprocessing"].value
     assert checks["unchanged"].status == "ok"
     with TestClient(sl.server_app({"small": small})) as client:

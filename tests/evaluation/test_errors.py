@@ -208,14 +208,14 @@ def test_the_most_frequent_confusions_come_first():
 
 def test_the_operating_point_in_words():
     words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5})
-    assert "score of at least 0.42, where F1 on these images is highest (0.67), 76 % of the objects are found" in words
+    assert "score of at least 0.425, where F1 on these images is highest (0.67), 76 % of the objects are found" in words
     assert in_words({"score": 0.5, "F1": None}) == ""
 
 
 def test_the_operating_point_at_the_saved_threshold_in_words():
     words = in_words({"score": 0.425, "F1": 0.666, "recall": 0.755, "precision": 0.5}, saved=True)
     assert words.startswith(
-        "At a score of at least 0.42, the threshold saved with the model (that of the highest F1 on "
+        "At a score of at least 0.425, the threshold saved with the model (that of the highest F1 on "
     )
     assert "its validation images), F1 is 0.67: 76 % of the objects are found and 50 % of the detections" in words
     assert "none of the detections is correct" in in_words({"score": 0.5, "F1": None}, saved=True)
@@ -233,7 +233,7 @@ def test_a_model_with_a_saved_threshold_is_judged_at_it():
         point = {"score": score, "precision": precision, "recall": recall, "F1": f1}
         assert result.operating_point.to_dict() == pytest.approx(point)
         assert result.errors().score == score
-        assert f"at least {score:.2f}, the threshold saved with the model" in str(result)
+        assert f"at least {score:.3g}, the threshold saved with the model" in str(result)
         assert result.threshold == pytest.approx(0.3)  # that of the highest F1 on these images
     result.measured["threshold"] = 0.95
     assert (result.operating_point.score, result.operating_point.f1) == (0.95, None)

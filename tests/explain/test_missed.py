@@ -124,7 +124,7 @@ def test_crowds_do_not_count_and_the_result_is_json() -> None:
     assert values["counts"] == {"no origin": 1}
     assert values["missed"][0]["box"] == boxes[2]
     assert values["missed"][0]["figures"]["origin_iou"] == pytest.approx(found.missed[0].figures["origin_iou"])
-    assert str(found).splitlines()[0] == "1 of 2 objects in 1 image are missed (score ≥ 0.50, IoU ≥ 0.50)"
+    assert str(found).splitlines()[0] == "1 of 2 objects in 1 image are missed (score ≥ 0.5, IoU ≥ 0.50)"
     assert CAUSES["no origin"] in str(found)
 
 

@@ -368,3 +368,13 @@ def test_a_contact_sheet_of_captions_of_different_lengths_leaves_no_empty_cells(
     assert sheet.shape[0] == max(heights[0], heights[1] + 6 + heights[3] + 6 + heights[5], heights[2] + 6 + heights[4])
     title = np.asarray(contact_sheet(data[:1], size=120))[:18], np.asarray(contact_sheet(data[1:2], size=120))[:18]
     assert np.array_equal(*title)  # of the same size, however high the picture is
+
+
+def test_a_label_without_scores_is_as_bright_as_a_class_with_a_score() -> None:
+    """Beside scores it is faint, because it is not among the best classes."""
+    label = ClassScores((200, 240), 1, classes=CLASSES)
+    below = np.asarray(draw(grey(), label))[200:]
+    assert below.max() > 220
+    scores = torch.tensor([0.1, 0.0, 0.3, 0.6])
+    below = np.asarray(draw(grey(), ClassScores((200, 240), 1, scores, CLASSES), scores=False))[200:]
+    assert below[-20:].max() < 150

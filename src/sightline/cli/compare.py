@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli.app import NamingHelp, app
-from sightline.cli.inputs import group_arguments, parse_classes, parse_pairs
+from sightline.cli.inputs import checked_recipe, group_arguments, parse_classes, parse_pairs
 from sightline.cli.options import (
     ClassNames,
     ComparedMetric,
@@ -72,6 +72,9 @@ def compare(
     Each model is trained once. A table and a plot show the accuracy and the speed of each one, and which differences
     are significant. Finished runs are not repeated, and an interrupted run is resumed.
     """
+    settings = parse_pairs(set_, "--set")
+    given = {name: value for name, value in {"minutes": minutes, "epochs": epochs}.items() if value is not None}
+    checked_recipe(None, settings | given)
     from sightline import api
 
     result = api.compare(
@@ -88,7 +91,7 @@ def compare(
         out=out,
         device=device,
         progress=not quiet,
-        **parse_pairs(set_, "--set"),
+        **settings,
     )
     if result.interrupted:
         typer.echo(f"interrupted; continue with {shlex.join(['sightline', *sys.argv[1:]])}")

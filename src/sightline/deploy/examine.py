@@ -71,7 +71,7 @@ def _file(path: Path, content: Any, facts: Mapping[str, Any]) -> Iterator[Check]
     if threshold is None:
         yield Check("file", "threshold", "ok", "none is saved with the model; predict uses 0.5")
     elif isinstance(threshold, int | float) and 0 <= threshold <= 1:
-        yield Check("file", "threshold", "ok", f"{threshold:.3f}, used by predict: {SAVED_THRESHOLD}")
+        yield Check("file", "threshold", "ok", f"{threshold:.3g}, used by predict: {SAVED_THRESHOLD}")
     else:
         value = f"{threshold!r}, which is not a score from 0 to 1"
         yield Check("file", "threshold", "error", value, "export the model again, or predict with --threshold 0.5")

@@ -70,7 +70,7 @@ class ExportedModel(Model):
         }
         if "boxes" in self.facts["outputs"]:
             stored = self.metadata.get("threshold")
-            shown = round(stored, 3) if isinstance(stored, float) else stored
+            shown = f"{stored:.3g}" if isinstance(stored, float) else stored
             none = "none is saved with the model; predict uses 0.5"
             rows["threshold"] = none if stored is None else f"{shown}, used by predict"
         rows["runs by"] = self.provider

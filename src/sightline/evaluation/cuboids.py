@@ -374,7 +374,7 @@ def _operating_point(rows: CuboidRows, at: float | None) -> OperatingPoint:
     matched, ignored, _ = _matched(rows, rows.counted, _AT, everything)
     order = np.argsort(-rows.detections.score, kind="stable")
     order = order[~ignored[order]]
-    score, right = rows.detections.score[order], np.cumsum(matched[order] >= 0)
+    score, right = rows.detections.score[order], np.cumsum(matched[order] >= 0, dtype=np.int64)
     return point_of(score, right, np.arange(1, len(order) + 1), int(rows.counted.sum()), at)
 
 

@@ -127,7 +127,7 @@ def in_words(point: Mapping[str, Any], saved: bool = False, what: str = "detecti
     f1 = point.get("F1")
     if f1 is None and not saved:
         return ""
-    start = f"At a score of at least {point['score']:.2f}, "
+    start = f"At a score of at least {point['score']:.3g}, "
     if saved:
         start += "the threshold saved with the model (that of the highest F1 on its validation images), "
     if f1 is None:
@@ -153,8 +153,8 @@ def operating_point(objects: Rows, detections: Rows, iou: float = 0.5, at: float
     total = int(counted.sum())
     order = np.argsort(-detections.score, kind="stable")
     score = detections.score[order]
-    right = np.cumsum(matched[order] >= 0)
-    shown = np.cumsum(~ignored[order])
+    right = np.cumsum(matched[order] >= 0, dtype=np.int64)
+    shown = np.cumsum(~ignored[order], dtype=np.int64)
     return point_of(score, right, shown, total, at)
 
 

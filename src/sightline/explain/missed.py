@@ -115,7 +115,7 @@ class MissedObjects:
     def __str__(self) -> str:
         head = (
             f"{len(self.missed)} of {counted(self.objects, 'object')} in {counted(self.images)} are missed "
-            f"(score ≥ {self.threshold:.2f}, IoU ≥ {self.iou:.2f})"
+            f"(score ≥ {self.threshold:.3g}, IoU ≥ {self.iou:.2f})"
         )
         lines = [f"{count:6}  {cause}: {CAUSES[cause]}" for cause, count in self.counts.items()]
         return "\n".join([head, *lines])

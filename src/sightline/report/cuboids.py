@@ -53,7 +53,7 @@ class CuboidReport(TaskReport):
             "Each drawing has the edges of the cuboids in the image and, to the right, their outlines from above: the "
             "camera is at the bottom and looks up, and the lines of the grid are labelled with the distance. Objects "
             "that were not found at a 3-D IoU of 0.25, and wrong cuboids, are dashed. Only cuboids with a score of at "
-            f"least {result.operating_point.score:.2f} are shown."
+            f"least {result.operating_point.score:.3g} are shown."
         )
 
     def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:

@@ -49,7 +49,7 @@ class DenseCaptionReport(TaskReport):
         return (
             "Regions that were not found, and wrong detections, are dashed. A detection is right with an IoU of at "
             f"least {RIGHT[0]:.2f} and a caption score above {RIGHT[1]:.2f}. Only detections with a score of at least "
-            f"{shown_threshold(result):.2f} are shown."
+            f"{shown_threshold(result):.3g} are shown."
         )
 
     def best_first(self, result: Any, worst_first: Sequence[int]) -> Sequence[int]:

@@ -70,7 +70,7 @@ class DetectionReport(TaskReport):
     def explain(self, result: Any) -> str:
         return (
             "Objects that were not found, and wrong detections, are dashed; wrong detections are marked with their "
-            f"error type. Only detections with a score of at least {result.errors().score:.2f} are shown."
+            f"error type. Only detections with a score of at least {result.errors().score:.3g} are shown."
         )
 
     def show(self, result: Any, position: int, image: Any, size: int) -> GalleryImage:
@@ -147,7 +147,7 @@ def confusion(result: Evaluation | None) -> str:
     if not errors:
         return sentence("There is no confusion matrix: the evaluation was saved without its details.")
     out = (
-        f'<p class="soft">Rows are the labels, columns the predictions with a score of at least {errors["score"]:.2f}, '
+        f'<p class="soft">Rows are the labels, columns the predictions with a score of at least {errors["score"]:.3g}, '
         f"at IoU {errors['iou']:.2f}. The last column counts objects that were not found, the last row detections "
         "without an object (or of an object already found).</p>"
     )
@@ -180,8 +180,8 @@ def error_kinds(result: Evaluation | None) -> str:
         for name in (*DETECTION_ERRORS, "missed")
     ]
     return (
-        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.2f} are correct. '
+        f'<p class="soft">{counts["correct"]} detections with a score of at least {errors["score"]:.3g} are correct. '
         "The table lists the errors by type; the last column is the gain in AP50 (over all scores) if all errors of "
         "the type were corrected.</p>"
-        + table(("type", "", f"count (score ≥ {errors['score']:.2f})", "AP50 gain (all scores)"), rows, left=2)
+        + table(("type", "", f"count (score ≥ {errors['score']:.3g})", "AP50 gain (all scores)"), rows, left=2)
     )

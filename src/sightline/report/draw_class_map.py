@@ -36,5 +36,5 @@ def draw_class_map(result: ClassMap, picture: Image.Image, style: Style) -> Imag
         name = "ignored" if i < 0 else result.classes[i] if result.classes is not None else f"class {i}"
         colour = None if i == clear else (40, 40, 40) if i < 0 else class_colour(i)
         share = 100 * count / labels.size
-        entries.append((f"{name} {share:.0f} %" if share >= 0.5 else f"{name} < 1 %", colour))
+        entries.append((f"{name}: {share:.0f} %" if share >= 0.5 else f"{name}: < 1 %", colour))
     return with_legend(picture, entries)

@@ -41,6 +41,6 @@ def draw_class_scores(result: ClassScores, picture: Image.Image, style: Style) -
             if style.scores:
                 right = (picture.width - size * 0.4, middle)
                 pen.text(right, f"{value:.2f}", fill=INK, font=font_for("", size), anchor="rm")
-        ink = INK if value is not None else FAINT
+        ink = FAINT if value is None and result.scores is not None else INK
         pen.text((size * 0.4, middle), drawable(name), fill=ink, font=font_for(name, size), anchor="lm")
     return out

@@ -65,5 +65,5 @@ def overlaps(result: Evaluation | None) -> str:
     ]
     heads = ("temporal IoU", "caption score", "recall", "precision")
     threshold = result.get("threshold")
-    below = f"F1 on these videos at IoU {RIGHT:g} is highest for events with a score of at least {threshold or 0:.2f}."
+    below = f"F1 on these videos at IoU {RIGHT:g} is highest for events with a score of at least {threshold or 0:.3g}."
     return table(heads, rows) + (sentence(below) if threshold is not None else "")

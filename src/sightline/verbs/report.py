@@ -118,7 +118,7 @@ def update_report(
     before = shown_before(run)
     measured = measure(run, data, split, default_splits=("val", "test"), open_args=open_args, progress=progress)
     result = measured.result
-    now = {**result.measured, "images": result.images}
+    now = {name: result.measured.get(name) for name in ("data", "split")} | {"images": result.images}
     file = write_report(run, result, data=measured.part, model=measured.model)
     return UpdatedReport(file, before, now, measured.notes)
 
