@@ -78,7 +78,9 @@ ModelArguments = Annotated[
         "budget, and prints each choice with its reason.",
     ),
 ]
-RunMinutes = Annotated[float | None, typer.Option("--minutes", help="Time budget of each run in minutes.")]
+RunMinutes = Annotated[
+    float | None, typer.Option("--minutes", help="Time budget of each run in minutes, as for train.")
+]
 RunEpochs = Annotated[int | None, typer.Option("--epochs", help="Number of epochs of each run.")]
 ComparedMetric = Annotated[
     str | None,
