@@ -43,6 +43,26 @@ def test_a_cuboid_with_a_negative_side(kind, folder):
         assert not ok
 
 
+@pytest.mark.parametrize("kind", ["cuboids"])
+def test_a_cuboid_is_known_or_unknown_as_a_whole(kind, folder):
+    file = folder / "annotations" / "instances_train.json"
+    table = json.loads(file.read_text(encoding="utf-8"))
+    table["annotations"][0]["cuboids"][8] = float("nan")
+    file.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(sl.InputError, match=r"annotation 1's cuboids are .* but must be 9 finite numbers"):
+        sl.open_dataset(folder)
+
+
+@pytest.mark.parametrize("kind", ["meshes"])
+def test_an_annotation_without_a_mesh_is_named(kind, folder):
+    file = folder / "annotations" / "instances_train.json"
+    table = json.loads(file.read_text(encoding="utf-8"))
+    del table["annotations"][0]["mesh"]
+    file.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(sl.InputError, match=r"train/000001\.png: annotation 1 has no mesh, although others have one"):
+        sl.open_dataset(folder).with_fields("meshes").target(0)
+
+
 def test_a_camera_that_belongs_to_an_image_of_another_size(folder):
     file = folder / "annotations" / "instances_train.json"
     table = json.loads(file.read_text(encoding="utf-8"))

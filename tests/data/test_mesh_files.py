@@ -51,6 +51,7 @@ def test_obj_files_of_other_tools_are_read(tmp_path):
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has 3 vertices but no faces"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\n\nf 1 2 3\nf 1 2 4\n", "line 6 has a face of the vertices 1 2 4, but there are 3"),
         ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 0\n", "line 4 has a face of the vertices 1 2 0"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2\n", "line 4 cannot be read: 'f 1 2'"),
         ("v 0 0 0\nv 1 0\n", "line 2 cannot be read: 'v 1 0'"),
         ("v 0 0 0\nf 1 one 1\n", "line 2 cannot be read: 'f 1 one 1'"),
         ("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n", "has vertex 0 at"),
@@ -85,6 +86,14 @@ def test_a_mesh_file_is_placed_in_front_of_the_camera(tmp_path):
     turned = MeshFile(str(tmp_path / "a.obj"), (0, -1, 0, 1, 0, 0, 0, 0, 1), (0, 0, 5))
     assert turned.read().vertices.tolist() == [[0, 0, 5], [0, 1, 5], [-1, 0, 5], [0, 0, 6]]
     assert torch.equal(MeshFile(str(tmp_path / "a.obj")).read().vertices, tetrahedron().vertices)
+
+
+def test_a_mesh_behind_the_camera_is_refused(tmp_path):
+    write_mesh(tetrahedron(), tmp_path / "a.obj")
+    unturned = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert len(MeshFile(str(tmp_path / "a.obj"), unturned, (0, 0, 0)).read().vertices) == 4
+    with pytest.raises(InputError, match=r"a\.obj is behind the camera: its z is from -3 to -2 metres"):
+        MeshFile(str(tmp_path / "a.obj"), unturned, (0, 0, -3)).read()
 
 
 def test_scenes_with_meshes_are_read_back(tmp_path):

@@ -74,7 +74,16 @@ class MeshFile(Deferred):
 
     def read(self) -> Mesh:
         """The mesh in the frame of the camera. The files last used are kept in memory."""
-        mesh = _read_once(self.path)
+        mesh = self._placed(_read_once(self.path))
+        low, high = (float(bound[2]) for bound in mesh.bounds)
+        if low + high <= 0:
+            raise InputError(
+                f"{self.path} is behind the camera: its z is from {low:.3g} to {high:.3g} metres, but an object that "
+                "an image shows has z above 0; correct its place, or remove the object"
+            )
+        return mesh
+
+    def _placed(self, mesh: Mesh) -> Mesh:
         if self.rotation is None or self.translation is None:
             return mesh
         rotation = torch.tensor(self.rotation, dtype=torch.float64).reshape(3, 3)
@@ -99,6 +108,8 @@ def _read_obj(path: Path) -> Mesh:
                 vertices.append((x, y, z))
             elif key == "f":
                 corners = [_corner(word, len(vertices)) for word in rest.split()]
+                if len(corners) < 3:
+                    raise ValueError("a face needs three corners")
                 faces += [(corners[0], a, b) for a, b in pairwise(corners[1:])]
                 lines += [number] * (len(faces) - len(lines))
         except ValueError:

@@ -77,7 +77,10 @@ def require_intrinsics(values: Any, what: str = "intrinsics") -> Tensor:
     try:
         matrix = torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or other values than numbers
-        raise InputError(f"{what}: {str(values)[:80]} is not a matrix of [3, 3] numbers") from None
+        raise InputError(
+            f"{what}: {str(values)[:80]} is not a matrix of [3, 3] numbers; give the "
+            "camera's [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels"
+        ) from None
     if matrix.shape != (3, 3):
         raise InputError(f"{what}: the shape is {list(matrix.shape)}, but must be [3, 3]")
     if not matrix.isfinite().all() or matrix[2].tolist() != [0, 0, 1]:

@@ -94,6 +94,10 @@ def test_hard_objects_are_difficult_and_lists_are_splits(tmp_path):
         ("Car 0 0 1 2 3", r"000000\.txt: line 2 has 6 values, but an object has 15"),
         (CAR.replace("20.00", "far"), r"000000\.txt: line 2 has 'far', but must have numbers"),
         (CAR.replace("20.00", "nan"), r"000000\.txt: line 2 has 'nan', but must have numbers"),
+        (
+            CAR.replace(" 1.60 4.00", " -1.60 4.00"),
+            r"line 2 has the height, width and length 1\.5, -1\.6 and 4 m, but all",
+        ),
     ],
 )
 def test_broken_lines_are_named(tmp_path, line, words):
@@ -101,6 +105,15 @@ def test_broken_lines_are_named(tmp_path, line, words):
     with pytest.raises(InputError, match=words):
         sl.open_dataset(root)
     assert len(sl.open_dataset(root, lenient=True).target(0)) == 1
+
+
+def test_sizes_of_minus_one_are_unknown_and_regions_make_no_class_of_their_own(tmp_path):
+    flat = CAR.replace("Car", "Chair").replace("1.50 1.60 4.00", "-1 -1 -1")
+    data = sl.open_dataset(write(tmp_path, {"000000": [flat, CARE]}))
+    assert list(data.classes) == ["Chair"]
+    target = data.with_fields("cuboids").target(0)
+    assert target.labels.tolist() == [0]
+    assert bool(target.cuboids.isnan().all())
 
 
 @pytest.mark.parametrize(

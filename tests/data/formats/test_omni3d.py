@@ -94,6 +94,7 @@ def test_broken_annotations_are_named(tmp_path, entry, words):
         ({"K": None}, r"image sets/pictures/a\.png: K: "),
         ({"height": 0}, r"image sets/pictures/a\.png has the height 0"),
         ({"id": [7]}, r"the id of image sets/pictures/a\.png is \[7\], but must be a number or a text"),
+        ({"K": None}, "K: .* give the "),
         ({"file_path": 3}, 'has an image without "id" or "file_path"'),
     ],
 )
@@ -102,6 +103,23 @@ def test_broken_images_are_named(tmp_path, change, words):
     write(tmp_path, [annotation()], images=[image])
     with pytest.raises(InputError, match=words):
         sl.open_dataset(tmp_path, format="omni3d")
+
+
+def test_an_image_id_that_occurs_twice_is_named(tmp_path):
+    image = {"id": 7, "file_path": "sets/pictures/a.png", "width": 40, "height": 24, "K": K}
+    with pytest.raises(InputError, match=r"image sets/pictures/b\.png has the id 7 of another image; give each"):
+        sl.open_dataset(write(tmp_path, [annotation()], images=[image, image | {"file_path": "sets/pictures/b.png"}]))
+
+
+@pytest.mark.parametrize("change", [{"center_cam": [0, 0, -3]}, {"dimensions": [1, -1, 1]}])
+def test_cuboids_that_cannot_be_are_unknown_and_counted(tmp_path, change):
+    data = sl.open_dataset(
+        write(tmp_path, [annotation(), annotation(2, **change), annotation(3, valid3D=False, **change)])
+    )
+    assert data.with_fields("cuboids").target(0).cuboids.isnan().all(1).tolist() == [False, True, True]
+    (note,) = [note for note in data.notes if "valid3D" in note]
+    assert note.startswith("1 object with valid3D true, but behind the camera or with a side of 0 or less")
+    assert "annotation 2 of tables_train.json" in note
 
 
 def test_missing_images_and_lists_of_another_kind(tmp_path):

@@ -81,6 +81,7 @@ def test_splits_have_a_file_each(tmp_path):
     [
         ({"rot_mat": [[1, 0], [0, 1]]}, r"entry 1 has rot_mat .* but it must be 9 numbers"),
         ({"rot_mat": [[1, 0, 0], [1, 0, 0], [0, 0, 1]]}, "entry 1 has a rot_mat that is not a rotation"),
+        ({"rot_mat": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "entry 1 has a rot_mat that is not a rotation"),
         ({"category": ""}, r"entry 1 has category '', but it must be a text"),
         ({"focal_length": 0}, "entry 1 has a focal_length of 0.0, but it must be millimetres above 0"),
         ({"trans_mat": None}, "entry 1 has trans_mat None, but it must be 3 numbers"),

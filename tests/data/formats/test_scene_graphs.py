@@ -48,6 +48,13 @@ def genome(root: Path, content: Any, name: str = "scene_graphs.json", **others: 
 
 
 class TestVisualGenome:
+    def test_ids_that_occur_twice_are_named(self, tmp_path: Path) -> None:
+        twice = FIRST | {"objects": [*FIRST["objects"], box(12, "cat")]}
+        with pytest.raises(InputError, match="object 3 has the object_id 12 of another object of this image, 'h"):
+            sl.open_dataset(genome(tmp_path, [twice]))
+        with pytest.raises(InputError, match="entry 1 has the image_id 1 of entry 0, but each image has one entry"):
+            sl.open_dataset(genome(tmp_path, [FIRST, SECOND | {"image_id": 1}]))
+
     def test_scene_graphs(self, tmp_path: Path) -> None:
         data = sl.open_dataset(genome(tmp_path, [FIRST, SECOND], image_data=SIZES))
         assert (data.format, data.about) == ("visual-genome-graphs", "relations")

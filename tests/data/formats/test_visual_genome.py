@@ -83,10 +83,14 @@ def test_one_file_and_files_of_splits(tmp_path):
     [
         (
             [{"regions": [{**CLOCK, "x": "4"}], "id": 1}],
-            r"the entry 'x' of .*json: image 1, region 1382 is '4' \(a str",
+            r"json: the entry 'x' of image 1, region 1382 is '4' \(a str",
         ),
         ([{"regions": [{"phrase": "a"}], "id": 1}], r"image 1, region 0 lacks the entry 'x'; correct or remove it"),
         ([{"regions": {}, "phrase": 1, "id": 1}], r"the entry 'regions' of .*json: entry 0 is \{\} \(an object\)"),
+        (
+            [{"regions": [CLOCK], "id": 1}, {"regions": [CLOCK], "id": 1}],
+            "entry 1 has the image id 1 of entry 0, but each image has one entry; correct the id, or join the two",
+        ),
         ([{"regions": [CLOCK]}], r'entry 0 has no whole number as "id" of its image'),
         ('[{"regions": [], "phrase": 1,\n "id": 1}, {"id": ]', r"is not valid JSON: .* at line 2, column \d+"),
         ('[{"regions": [], "phrase": 1, "id": 1}', "is not valid JSON: it ends too early"),

@@ -297,12 +297,13 @@ def _optional_fields(rest: Blob, ids: np.ndarray, path: Path) -> dict[str, Colum
 
 
 def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`value` as numbers of a shape, of which NaN stands for an unknown one; None if it is something else."""
+    """`value` as numbers of a shape, all NaN if they are unknown; None if it is something else."""
     try:
         numbers = np.array(value)
     except ValueError:  # lists of different lengths
         return None
     fits = numbers.dtype.kind in "if" and numbers.shape == shape and not np.isinf(numbers).any()
+    fits = fits and bool(np.isnan(numbers).all() == np.isnan(numbers).any())
     return numbers if fits else None
 
 

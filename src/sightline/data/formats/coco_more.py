@@ -84,6 +84,9 @@ def add_meshes(root: Path, source: Source) -> Source:
             raise InputError(
                 f'{image}: the "mesh" of annotation {columns.ids[row]} is {str(name)[:60]!r}, but must be the path of '
                 "a mesh file; correct it"
+                if name
+                else f'{image}: annotation {columns.ids[row]} has no mesh, although others have one; add its "mesh", '
+                "or remove the annotation"
             )
     meshes = column_of_objects([MeshFile(str(root / name)) for name in names])
     return replace(source, columns=columns.replace(extra={**extra, "meshes": meshes}))

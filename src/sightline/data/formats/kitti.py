@@ -202,6 +202,11 @@ class _Reader:
         if name not in self.ids and self.fixed:
             raise files.unknown_class(where, f"class {name!r}", list(self.ids))
         known = min(h, w, length) > 0
+        if not known and max(h, w, length) > 0:
+            raise InputError(
+                f"{where} has the height, width and length {h:g}, {w:g} and {length:g} m, but all must be above 0, or "
+                "all −1 if they are unknown; correct or remove it"
+            )
         shift = np.zeros(3) if camera is None else camera.shift
         centre = np.array([x, y - h / 2, z]) + shift
         cuboid = [*centre.tolist(), w, h, length, 0.0, 0.0, yaw] if known else [math.nan] * 9
@@ -245,11 +250,23 @@ class _Reader:
             "alpha": np.array(self.alpha, np.float64),
         }
         columns = self.builder.build(extra=extra, image_extra=image_extra)
+        if not self.fixed:
+            columns = self._without_empty(columns)
         if self.fixed:
             return columns, Classes(self.ids)
         names = sorted(self.ids)
         places = np.array([names.index(name) for name in self.ids], np.int32)
         return columns.replace(labels=places[columns.labels] if len(places) else columns.labels), Classes(names)
+
+    def _without_empty(self, columns: Any) -> Any:
+        """Leave out DontCare regions and their classes, if there are objects, but none of a class KITTI evaluates."""
+        named = set(columns.labels[~columns.crowd].tolist())
+        if not named or any(name.lower() in EVALUATED for name, id in self.ids.items() if id in named):
+            return columns
+        ids = {old: new for new, old in enumerate(sorted(named))}
+        self.ids = {name: ids[id] for name, id in self.ids.items() if id in ids}
+        kept = columns.take_objects(np.isin(columns.labels, sorted(named)))
+        return kept.replace(labels=np.array([ids[old] for old in kept.labels.tolist()], np.int32))
 
 
 def _numbers(words: Sequence[str], where: str) -> list[float]:

@@ -43,6 +43,7 @@ from sightline.ops.rotations import angles_from_rotation
 from sightline.runtime.reading import read_json
 from sightline.structures import Classes
 from sightline.structures.view import require_intrinsics
+from sightline.words import counted
 
 __all__ = ["LOOKED_FOR", "read", "recognise"]
 
@@ -112,6 +113,7 @@ def read(
     base = _base(home, images, entries)
     builder, extra = Builder(), []
     cuboids: list[list[float]] = []
+    impossible: list[str] = []
     for entry in entries:
         size = (_side(entry, "height"), _side(entry, "width"))
         matrix = require_intrinsics(entry.content.get("K"), f"{entry.file}: image {entry.content['file_path']}: K")
@@ -121,6 +123,8 @@ def read(
             where = f"{entry.file}: annotation {content.get('id', number)}"
             try:
                 _add(builder, cuboids, content, where, categories, known)
+                if _is_impossible(content):
+                    impossible.append(f"annotation {content.get('id', number)} of {entry.file.name}")
             except InputError as error:
                 skip_label(error, entry.file)
     columns = builder.build(extra={"cuboids": np.array(cuboids, np.float64).reshape(-1, 9)}, image_extra=Blob.of(extra))
@@ -134,8 +138,24 @@ def read(
             split_names=tuple(parts),
             label_files=tuple(file.absolute() for file in parts.values()),
             orphans=tuple(orphans[:1000]),
+            notes=_impossible_note(impossible),
         )
     )
+
+
+def _is_impossible(content: Mapping[str, Any]) -> bool:
+    """Whether an object is said to have a cuboid (`valid3D`), although it is behind the camera or has no size."""
+    if content.get("valid3D") is not True or content.get("behind_camera") is True:
+        return False
+    centre, sides = content.get("center_cam"), content.get("dimensions")
+    return centre is not None and sides is not None and (centre[2] <= 0 or min(sides) <= 0)
+
+
+def _impossible_note(found: Sequence[str]) -> tuple[str, ...]:
+    if not found:
+        return ()
+    what = f"{counted(len(found), 'object')} with valid3D true, but behind the camera or with a side of 0 or less"
+    return (f"{what}: the cuboids are taken as unknown; the first is {found[0]}",)
 
 
 def _files(root: Path) -> list[Path]:
@@ -180,6 +200,11 @@ def _read_file(
             raise InputError(
                 f"{file}: the id of image {one['file_path']} is {str(one['id'])[:40]}, but must be a number or a text; "
                 "correct it"
+            )
+        if one["id"] in by_id:
+            raise InputError(
+                f"{file}: image {one['file_path']} has the id {one['id']} of another image; give each image an id of "
+                "its own"
             )
         place = finder.find(one["file_path"], near=(file.parent,))
         if place is None:

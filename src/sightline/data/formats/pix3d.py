@@ -142,9 +142,10 @@ def _numbers(entry: Mapping[str, Any], key: str, count: int, where: str) -> list
 def _placed(entry: Mapping[str, Any], home: Path, where: str) -> MeshFile:
     """The mesh of an entry, in the frame of its camera."""
     rotation = np.array(_numbers(entry, "rot_mat", 9, where)).reshape(3, 3)
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2):
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-2) or np.linalg.det(rotation) < 0:
         raise InputError(
-            f"{where} has a rot_mat that is not a rotation: its rows must be orthogonal unit vectors; correct it"
+            f"{where} has a rot_mat that is not a rotation: its rows must be orthogonal unit vectors, with a "
+            "determinant of 1; correct it"
         )
     half_turn = np.array([-1.0, -1.0, 1.0])
     translation = half_turn * np.array(_numbers(entry, "trans_mat", 3, where))

@@ -167,12 +167,18 @@ def _splits_of(file: Path) -> dict[int, str]:
 
 def _read_file(file: Path) -> Iterator[tuple[int, list[_Region]]]:
     """Id and regions of each image; what cannot be used is skipped (`sightline.data.malformed`)."""
+    first: dict[int, int] = {}
     for number, entry in enumerate(_entries(file)):
         try:
             require_entries(entry, {"regions": [dict]}, f"{file}: entry {number}", _REPAIR)
             id = entry.get("id", entry.get("image_id"))
             if not isinstance(id, int):
                 raise InputError(f'{file}: entry {number} has no whole number as "id" of its image; {_REPAIR}')
+            if first.setdefault(id, number) != number:
+                raise InputError(
+                    f"{file}: entry {number} has the image id {id} of entry {first[id]}, but each image has one entry; "
+                    "correct the id, or join the two"
+                )
         except InputError as error:
             skip_label(error, file)
             continue
@@ -180,9 +186,9 @@ def _read_file(file: Path) -> Iterator[tuple[int, list[_Region]]]:
         for place, region in enumerate(entry["regions"]):
             try:
                 own = region.get("region_id", place)
-                require_entries(region, _REGION, f"{file}: image {id}, region {own}", _REPAIR)
+                require_entries(region, _REGION, f"image {id}, region {own}", _REPAIR)
             except InputError as error:
-                skip_label(error, file)
+                skip_label(InputError(f"{file}: {error}"), file)
                 continue
             x, y = float(region["x"]), float(region["y"])
             box = [x, y, x + float(region["width"]), y + float(region["height"])]

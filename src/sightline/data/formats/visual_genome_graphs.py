@@ -91,14 +91,19 @@ def _read_file(file: Path, split: str, classes: Sequence[str] | None) -> list[Im
         for number, entry in enumerate(read_json(objects, list)):
             own[_image_id(entry, number, objects)] = _list(entry, "objects", objects)
     graphs = []
+    first: dict[Any, int] = {}
     for number, entry in enumerate(read_json(file, list)):
         id = _image_id(entry, number, file)
+        if first.setdefault(id, number) != number:
+            twice = f"{file}: entry {number} has the image_id {id} of entry {first[id]}, but each image has one entry"
+            skip_label(InputError(f"{twice}; correct the id, or join the two"), file)
+            continue
         names = tuple(f"{folder}/{id}.jpg" for folder in _FOLDERS)
         graph = ImageGraph(Listed(f"{id}.jpg", file, split, sizes.get(id, (0, 0)), other_names=(*names, f"{id}.png")))
         where, source = f"{file}: image {id}", objects if nested else file
         stated = own.get(id, []) if nested else _list(entry, "objects", file)
         for k, one in enumerate(stated):
-            _guarded(source, _add_object, graph, one, f"{source}: image {id}: object {k}", classes)
+            _guarded(source, _add_stated, graph, one, f"{source}: image {id}: object {k}", classes)
         for k, one in enumerate(_list(entry, "relationships", file)):
             _guarded(file, _add_relation, graph, one, f"{where}: relationship {k}", classes)
         graphs.append(graph)
@@ -145,6 +150,17 @@ def _add_object(graph: ImageGraph, entry: Any, where: str, classes: Sequence[str
         else:
             return None
     return id
+
+
+def _add_stated(graph: ImageGraph, entry: Any, where: str, classes: Sequence[str] | None) -> None:
+    """Add an object of a list of objects, in which each id occurs once."""
+    known = graph.objects.get(entry.get("object_id")) if isinstance(entry, dict) else None
+    if known is not None:
+        raise InputError(
+            f"{where} has the object_id {known.id} of another object of this image, {known.label!r}; give each object "
+            "an id of its own, or remove the copy"
+        )
+    _add_object(graph, entry, where, classes)
 
 
 def _add_relation(graph: ImageGraph, entry: Any, where: str, classes: Sequence[str] | None) -> None:
