@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import sightline as sl
+from sightline.runtime.launching import _end, _waited
 from sightline.runtime.sharing import Share, batch_count, shared_batch
 from sightline.training.loader import EpochBatches
 from sightline.training.loop import fit
@@ -181,3 +182,19 @@ def test_two_processes_cache_features_and_unfreeze_parts(tmp_path: Path) -> None
         alone = frozen_curve(name, 4, str(tmp_path / f"{name}-alone"))
         for together, row in zip(main[name], alone, strict=True):
             assert together == pytest.approx(row, rel=1e-4), name
+
+
+def test_a_process_that_was_killed_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:
+    words = [sys.executable, "-c"]
+    sleeper = subprocess.Popen([*words, "import time; time.sleep(60)"])
+    killed = subprocess.Popen([*words, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+    try:
+        assert _waited([sleeper, killed]) == 137
+    finally:
+        _end([sleeper, killed])
+    assert sleeper.returncode == -15
+    why = "SIGKILL, probably because the memory ran out; the others are ended, too"
+    assert capfd.readouterr().err == f"error: process 2 of 2 was ended by {why}\n"
+    failed = subprocess.Popen([*words, "raise SystemExit(2)"])  # which has said itself what is wrong
+    assert _waited([failed]) == 2
+    assert capfd.readouterr().err == ""

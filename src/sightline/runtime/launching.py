@@ -93,9 +93,17 @@ def _waited(started: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait until all processes have ended or one has failed; return the exit code."""
     while True:
         codes = [process.poll() for process in started]
-        failed = [code for code in codes if code]
+        failed = [(number, code) for number, code in enumerate(codes) if code]
         if failed:
-            return failed[0] if failed[0] > 0 else 128 - failed[0]
+            number, code = failed[0]
+            if code < 0 and -code not in (signal.SIGINT, signal.SIGTERM):  # it could not say why
+                name = signal.Signals(-code).name
+                why = ", probably because the memory ran out" if name == "SIGKILL" else ""
+                print(
+                    f"error: process {number + 1} of {len(codes)} was ended by {name}{why}; the others are ended, too",
+                    file=sys.stderr,
+                )
+            return code if code > 0 else 128 - code
         if None not in codes:
             return 0
         time.sleep(0.05)
