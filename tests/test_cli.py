@@ -459,6 +459,14 @@ class TestInterruption:
         outcome = sightline("check", solids)
         assert (outcome.code, outcome.out, outcome.err) == (130, "", "stopped\n")
 
+    def test_ctrl_c_before_the_verb_begins(self, monkeypatch):
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("sightline.cli.app", stop)
+        outcome = sightline("check", "anything")
+        assert (outcome.code, outcome.out, outcome.err) == (130, "", "stopped\n")
+
     def test_resume_takes_the_run_s_own_model(self, solids, monkeypatch):
         train = ["train", solids, *TINY, "--augmentation", "none", "--epochs", 2, "--no-report"]
         done(*train, "--name", "whole")

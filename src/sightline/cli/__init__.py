@@ -28,6 +28,9 @@ def main() -> None:
         logging.getLogger().addHandler(messages)
         with nullcontext() if is_main() else _silent():
             app(prog_name="sightline")
+    except KeyboardInterrupt:  # before the verb begins; `_Verbs` takes those after that
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
     finally:
         logging.getLogger().removeHandler(messages)
         sys.stdout = usual

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +24,7 @@ from sightline.interop.data_frames import to_pandas
 from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
+from sightline.runtime.reading_ahead import read_ahead
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import ClassMap
 from sightline.structures.tabular import html_of
@@ -269,14 +268,7 @@ def _read_ahead(
         except InputError as error:
             return Prediction(item, error=error)
 
-    waiting: deque[Future[Prediction]] = deque()
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as readers:
-        for item in items:
-            waiting.append(readers.submit(read, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return read_ahead(read, items, min(4, os.cpu_count() or 1), ahead)
 
 
 def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[Prediction]]:

@@ -7,7 +7,7 @@ compares existing predictions. `print` shows a result as a table, and `.to_dict(
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ from sightline.models.model import as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.processes import world_size
+from sightline.runtime.reading_ahead import read_ahead
 from sightline.runtime.values import require_whole
 from sightline.structures import Target
 
@@ -165,12 +166,8 @@ def predict_batches(
     if not len(data):
         return
     bar = progress_bar(len(data), "evaluating", progress)
-    with running(model, device) as place, bar as advance, ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, 0)
-        for start in starts:
-            batch = ahead.result()
-            if start + batch_size < len(data):
-                ahead = reader.submit(read, start + batch_size)
+    with running(model, device) as place, bar as advance, closing(read_ahead(read, starts, 1, 1)) as batches:
+        for batch in batches:
             with torch.inference_mode():
                 images = [image.to(place, non_blocking=True) for image, _ in batch]
                 predictions = model(images)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from sightline.data.dataset import Dataset
 from sightline.data.images import read_header, read_image
 from sightline.errors import REPLACE, InputError
 from sightline.progress import progress_bar
+from sightline.runtime.reading_ahead import read_ahead
 from sightline.structures import Size
 
 _DRAFT = (72, 72)  # JPEGs are decoded only as finely as the hash needs; the whole file is still read
@@ -54,14 +55,11 @@ def inspect_images(dataset: Dataset, pixels: bool, progress: bool) -> list[Image
     """
     workers = min(8, os.cpu_count() or 1)  # decoders release the GIL
     seen = []
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with progress_bar(len(dataset), "checking images", progress and len(dataset) >= 50) as advance:
-            for looks in pool.map(lambda i: _look(dataset, i, pixels), range(len(dataset))):
-                seen.append(looks)
-                advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for all images
+    each = read_ahead(lambda i: _look(dataset, i, pixels), range(len(dataset)), workers, 4 * workers)
+    with progress_bar(len(dataset), "checking images", progress and len(dataset) >= 50) as advance, closing(each):
+        for looks in each:
+            seen.append(looks)
+            advance(1)
     return seen
 
 

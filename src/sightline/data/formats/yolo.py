@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from sightline.data.formats.voc_write import not_held
 from sightline.data.formats.yolo_lines import Lines
 from sightline.data.source import Source
 from sightline.errors import InputError
+from sightline.runtime.reading_ahead import read_ahead
 from sightline.structures import Classes, Size
 
 LOOKED_FOR = "YOLO: data.yaml, obj.data, images/ with labels/*.txt, or *.txt beside images"
@@ -133,9 +134,9 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
     given = None if classes is None else Classes(classes)
     builder = Builder()
     lines = Lines(builder, names, given, layout.keypoints)
-    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        for number, part in enumerate(layout.parts):
-            sizes = pool.map(files.header_size, [image for image, _ in part.pairs])
+    workers = min(16, 4 * (os.cpu_count() or 1))
+    for number, part in enumerate(layout.parts):
+        with closing(read_ahead(files.header_size, [image for image, _ in part.pairs], workers, 4 * workers)) as sizes:
             for (image, label), size in zip(part.pairs, sizes, strict=True):
                 text = lines.text(label)
                 if text is None:
