@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ import pytest
 import sightline
 from sightline.errors import InputError
 from sightline.training.loop import fit
-from sightline.training.metrics_log import atomic_write
-from sightline.training.run import new_run, new_run_folder
+from sightline.training.metrics_log import MetricsLog, atomic_write
+from sightline.training.run import new_folder, new_run, new_run_folder, removed_if_empty, write_json
 from tests.hostile.world import MODEL, coco, picture, write_coco
 from tests.training import toy
 
@@ -30,6 +33,60 @@ def test_of_two_runs_of_one_name_the_second_is_refused(tmp_path: Path) -> None:
     new_run(first)
     with pytest.raises(InputError, match=r"not empty|has just begun"):
         new_run(second)
+
+
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file can become larger than `most` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_does_not_take_the_rows_of_a_resumed_run(tmp_path: Path) -> None:
+    rows = [{"epoch": epoch, "train/loss": 0.5} for epoch in range(1, 50)]
+    MetricsLog(tmp_path, rows)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with small_files(200), pytest.raises(OSError, match="too large") as caught:
+        MetricsLog(tmp_path, rows)
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert [json.loads(line) for line in before["metrics.jsonl"].splitlines()] == rows
+
+
+def test_a_full_disk_does_not_take_what_is_written_again(tmp_path: Path) -> None:
+    environment, report = tmp_path / "environment.json", tmp_path / "report.html"
+    write_json(environment, {"cores": 2})
+    report.write_text("the report of yesterday")
+    with small_files(100):
+        with pytest.raises(OSError, match="too large") as caught:
+            write_json(environment, {"commands": ["x" * 1000]})
+        with pytest.raises(InputError, match=r"report\.html: the report cannot be written there \(File too large\)"):
+            sightline.write_report(tmp_path)
+    assert caught.value.filename == str(environment)
+    assert json.loads(environment.read_text()) == {"cores": 2}
+    assert report.read_text() == "the report of yesterday"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["environment.json", "report.html"]
+
+
+def test_a_full_disk_is_reported_by_the_name_of_the_folder(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space") as caught, removed_if_empty(new_folder(tmp_path / "out")):
+        full()
+    assert caught.value.filename == str(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FileNotFoundError) as other, removed_if_empty(tmp_path):
+        (tmp_path / "missing").read_bytes()
+    assert other.value.filename == str(tmp_path / "missing")  # errors that name something keep it
+    file = tmp_path / "last.safetensors"
+    with pytest.raises(InputError, match=r"/last\.safetensors: no room") as refused, atomic_write(file) as path:
+        raise InputError(f"{path}: no room")
+    assert "partial" not in str(refused.value)
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

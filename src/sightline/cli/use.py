@@ -72,7 +72,7 @@ def evaluate(
     """
     start_processes(processes)
     from sightline import api
-    from sightline.runtime.files import require_new_file
+    from sightline.runtime.files import require_new_file, written_whole
     from sightline.runtime.processes import is_main
     from sightline.training.run import new_folder, removed_if_empty
 
@@ -100,7 +100,8 @@ def evaluate(
         return
     typer.echo(f"{name} on {place} ({chosen}, {counted(result.images)})\n{result}")
     if out is not None:
-        out.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        with written_whole(out, "the metrics") as partial_file:
+            partial_file.write_text(json.dumps(values, indent=1), encoding="utf-8")
         typer.echo(f"metrics: {out}")
     if report is not None:
         typer.echo(f"report: {api.write_report(report, result, data=measured.part, model=measured.model)}")

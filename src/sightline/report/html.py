@@ -22,6 +22,7 @@ from sightline.report.missed import missed_section, read_missed
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.runtime import reading
 from sightline.runtime.entries import require_entries
+from sightline.runtime.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,12 @@ def write_report(
     path = folder / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(
             f"the report {path} cannot be written ({error.strerror}); choose a folder that you can write to"
         ) from None
+    with written_whole(path, "the report") as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

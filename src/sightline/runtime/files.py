@@ -22,6 +22,17 @@ def require_new_file(file: Path) -> None:
 
 
 @contextlib.contextmanager
+def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Context whose errors of the system name `path` if they name nothing, as of a full disk, or a temporary file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename == str(temporary):
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def written_whole(path: Path, what: str = "the file") -> Iterator[Path]:
     """A path beside `path` to write to. The file takes its place at the end; after an error, `path` is as it was.
 

@@ -205,9 +205,11 @@ def _write(content: Any, path: Path) -> None:
     except RuntimeError as error:
         if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise
+        repair = "free some space, then start again"
+        if (path.parent / STATE_FILE.name).is_file():
+            repair = "the one of the epoch before is kept: free some space, then --resume continues from it"
         raise InputError(
-            f"{path.parent}: the checkpoint cannot be written there, as on a full disk; the one of the epoch before is "
-            "kept: free some space, then --resume continues from it"
+            f"{path.parent}: the checkpoint cannot be written there, as on a full disk; {repair}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import InputError
+from sightline.runtime.files import named_in_errors
 from sightline.words import did_you_mean
 
 Row = dict[str, Any]
@@ -23,16 +24,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file atomically: yields the path to write to. Readers see the old file or the new one, never a part.
 
     The new file is flushed to disk before it replaces the old one, so this also holds after a power failure. The
-    temporary file has the same suffix and folder; it replaces `path` only if the block raises no exception.
+    temporary file has the same suffix and folder; it replaces `path` only if the block raises no exception. Errors name
+    `path`, not the temporary file.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        yield temporary
-        _to_disk(temporary)
-        os.replace(temporary, path)
+        with named_in_errors(path, temporary):
+            yield temporary
+            _to_disk(temporary)
+            os.replace(temporary, path)
         with contextlib.suppress(OSError):  # not every system can open folders
             _to_disk(path.parent)
+    except InputError as error:
+        raise InputError(str(error).replace(str(temporary), str(path))) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -58,21 +63,29 @@ class MetricsLog:
 
     def __init__(self, folder: Path, rows: Sequence[Row] = ()):
         self.folder = folder
-        self.rows: list[Row] = []
-        (folder / "metrics.jsonl").write_text("", encoding="utf-8")
-        for row in rows:
-            self.add(row)
+        self.rows: list[Row] = [plain_row(row) for row in rows]
+        with atomic_write(folder / "metrics.jsonl") as path:  # on a full disk, the rows of a resumed run stay
+            path.write_text("".join(map(_line, self.rows)), encoding="utf-8")
+        if self.rows:
+            self._write_table()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row."""
         self.rows.append(plain_row(row))
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(self.rows[-1], ensure_ascii=False) + "\n")
+        with named_in_errors(self.folder), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+            lines.write(_line(self.rows[-1]))
+        self._write_table()
+
+    def _write_table(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         with atomic_write(self.folder / "metrics.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def plain_row(row: Mapping[str, Any]) -> Row:

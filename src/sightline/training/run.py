@@ -19,8 +19,9 @@ import torch
 from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.models.model import Model
+from sightline.runtime.files import named_in_errors
 from sightline.runtime.reading import read_json
-from sightline.training.metrics_log import Row
+from sightline.training.metrics_log import Row, atomic_write
 from sightline.training.recipe import Recipe
 from sightline.words import counted
 
@@ -133,9 +134,11 @@ def require_free(path: Path, repair: str) -> None:
 
 @contextmanager
 def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove a new folder again if an error ends the block before anything is written to it."""
+    """Remove a new folder again if an error ends the block before anything is written to it. Errors of the system that
+    name no file, such as that of a full disk, name the folder."""
     try:
-        yield
+        with named_in_errors(folder):
+            yield
     except BaseException:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
@@ -358,5 +361,6 @@ def run_facts(folder: Path) -> RunFacts:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write `values` as indented JSON, UTF-8."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write `values` as indented JSON, UTF-8; after an error, the file is as it was."""
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -160,7 +160,7 @@ def explain_to_folder(
     from sightline.deploy.sources import find_images
     from sightline.report.drawing import draw_explanations
     from sightline.training.metrics_log import atomic_write
-    from sightline.training.run import new_folder, numbered_folder
+    from sightline.training.run import new_folder, numbered_folder, removed_if_empty
 
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
@@ -180,8 +180,9 @@ def explain_to_folder(
             place = path.with_suffix(".png")
             while place.as_posix() in done.pictures:  # photo.jpg and photo.png
                 place = place.with_stem(f"{place.stem}-2")
-            (done.folder / place).parent.mkdir(parents=True, exist_ok=True)
-            draw_explanations(explained.image, explained.explanations, size=_SIDE).save(done.folder / place)
+            with removed_if_empty(done.folder):
+                (done.folder / place).parent.mkdir(parents=True, exist_ok=True)
+                draw_explanations(explained.image, explained.explanations, size=_SIDE).save(done.folder / place)
             done.pictures.append(place.as_posix())
             done.explanations += [{"file_name": path.as_posix(), **own.to_dict()} for own in explained.explanations]
     assert done is not None  # otherwise _explained has raised an error

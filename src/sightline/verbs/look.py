@@ -101,6 +101,7 @@ def look(
     from PIL import Image
 
     from sightline.data.transforms import recipes
+    from sightline.training.metrics_log import atomic_write
 
     out = Path(out)
     require_new_file(out)
@@ -124,7 +125,9 @@ def look(
     if split is None and transform != "none" and "train" in dataset.splits:
         split = "train"  # the split that is augmented in training
     part = dataset[split] if split else dataset
-    contact_sheet(part, transform, n=n, seed=seed).save(out)
+    sheet = contact_sheet(part, transform, n=n, seed=seed)
+    with atomic_write(out) as partial:
+        sheet.save(partial)
     return DrawnImages(min(n, len(part)), len(part), split)
 
 

@@ -265,6 +265,7 @@ def look_inside(
     from sightline.report import inside
     from sightline.report.latent import latent_picture
     from sightline.report.latent_page import latent_page
+    from sightline.training.metrics_log import atomic_write
     from sightline.training.run import new_folder, numbered_folder, removed_if_empty
 
     if what not in LOOKS:
@@ -300,9 +301,13 @@ def look_inside(
                 page = latent_page(found, part, f"Latent space of {known.title}")
         folder = numbered_folder(FOLDER, what) if out is None else Path(out)
         files = [folder / f"{what}.png", folder / f"{what}.json"]
-        picture.save(files[0])
-        files[1].write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-        if page is not None:
-            files.append(folder / f"{what}.html")
-            files[-1].write_text(page, encoding="utf-8", errors="backslashreplace")
+        with removed_if_empty(folder):
+            with atomic_write(files[0]) as path:
+                picture.save(path)
+            with atomic_write(files[1]) as path:
+                path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+            if page is not None:
+                files.append(folder / f"{what}.html")
+                with atomic_write(files[-1]) as path:
+                    path.write_text(page, encoding="utf-8", errors="backslashreplace")
     return InsideFolder(found, files)

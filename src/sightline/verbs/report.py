@@ -13,6 +13,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.models.model import as_model
+from sightline.runtime.files import written_whole
 
 if TYPE_CHECKING:
     from sightline.evaluation.result import Result
@@ -48,7 +49,8 @@ def write_report(
     name = name or stored_task(folder) or (None if known is None else known.task) or _task_of_run(folder)
     file = run(folder, result=result, data=data, model=known, title=title, task_report=report_of(name))
     if result is not None:
-        file.with_name(EVALUATION_FILE).write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+        with written_whole(file.with_name(EVALUATION_FILE), "the evaluation") as partial:
+            partial.write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file
 
 

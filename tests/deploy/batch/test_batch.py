@@ -363,3 +363,22 @@ def test_options_without_effect_are_refused_on_the_command_line(detector: Path, 
         assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1)
         assert shown in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named_and_continued(detector: Path, photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    out = tmp_path / "out.parquet"
+    write, written = Folder._write, []
+
+    def full(self: Folder, place: str, fill: Any) -> None:
+        if len(written) > 3:  # the job and the first part, which are two files, and images of the second
+            raise OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+        written.append(place)
+        write(self, place, fill)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "_write", full)
+        with pytest.raises(InputError, match=r"part-0000.*parquet cannot be written \(.*No space left.* it continues"):
+            sl.predict_to_parquet(detector, photos, out, **ARGUMENTS)
+    left = sl.predict_to_parquet(detector, photos, out, **ARGUMENTS)
+    assert left.before > 0
+    assert sorted(sources(out).values()) == [1] * 10

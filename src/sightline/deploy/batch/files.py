@@ -232,8 +232,19 @@ class Folder:
         Args:
             name: the file, relative to the folder.
             fill: writes to an open file.
+
+        Raises:
+            InputError: it cannot be written, such as on a full disk.
         """
-        place = f"{self.path}/{name}"
+        try:
+            self._write(f"{self.path}/{name}", fill)
+        except OSError as error:
+            raise InputError(
+                f"{self.uri}/{name} cannot be written ({short(error)}); free some space or get access, then repeat the "
+                "command: it continues with what is left"
+            ) from None
+
+    def _write(self, place: str, fill: Callable[[Any], object]) -> None:
         self.system.create_dir(place.rpartition("/")[0], recursive=True)
         if self.system.type_name.rpartition("+")[2] in _OBJECT_STORES:
             with self.system.open_output_stream(place) as file:
