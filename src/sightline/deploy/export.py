@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.deploy.certificate import Certificate
 from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.deploy.exporting import network
+from sightline.deploy.exporting.deform_operator import exportable
 from sightline.deploy.exporting.dense_parts import DetectorPart
 from sightline.deploy.exporting.facts import facts_of
 from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
@@ -119,6 +120,7 @@ def export(
             require(module, needed, "export", "export to ONNX")
     tell(f"exporting {model.title} to ONNX, which may take minutes")
     own = fuse(copy.deepcopy(model).cpu().float())
+    exportable(own)
     graph = whole_graph(own, pixels, scores, masks == "pasted")
     tell("writing the fp32 file")
     written = _write(graph, path)

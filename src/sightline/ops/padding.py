@@ -25,5 +25,6 @@ def _mirrored(side: int, before: int, after: int, device: torch.device) -> Tenso
     places = torch.arange(-before, side + after, device=device)
     if side == 1:
         return torch.zeros_like(places)
-    places = places.remainder(2 * (side - 1))  # there and back again
-    return torch.minimum(places, 2 * (side - 1) - places)
+    period = torch.full((), 2 * (side - 1), device=device)  # there and back again; a tensor, as exporting needs
+    places = places.remainder(period)
+    return torch.minimum(places, period - places)

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.deploy.exporting import network
+from sightline.deploy.exporting.deform_operator import exportable
 from sightline.nn.layers.conv import SameConv2d, missing_pixels
+from sightline.nn.layers.deform import DeformConv2d
 
 
 @pytest.mark.slow
@@ -19,6 +22,32 @@ def test_padding_same_is_exported_for_any_size(size: tuple[int, int]) -> None:
         program = torch.export.export(layers, (torch.rand(1, 2, 40, 48),), dynamic_shapes=(free,))
         x = torch.rand(1, 2, *size)
         torch.testing.assert_close(program.module()(x), layers(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_deformable_convolutions_are_exported_for_any_batch() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    ir = pytest.importorskip("onnx_ir")
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        DeformConv2d(4, 6, 3, 2, 1, offset_groups=2, groups=2), DeformConv2d(6, 3, 3, 1, 2, dilation=2, modulated=False)
+    ).eval()
+    for layer in layers:
+        nn.init.normal_(layer.offset.weight, 0, 0.5)
+        nn.init.normal_(layer.offset.bias, 0, 0.5)
+    given = [torch.randn(count, 4, 11, 14) for count in (1, 3)]
+    with torch.no_grad():
+        wanted = [layers(x) for x in given]
+        exportable(layers)
+        program = torch.export.export(
+            layers, (torch.randn(2, 4, 11, 14),), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},)
+        )
+        model = ir.to_proto(network.translated(program, ["x"]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for x, own in zip(given, wanted, strict=True):
+        (there,) = session.run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(there), own, atol=1e-5, rtol=0)
 
 
 def test_missing_pixels() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sightline.deploy.exporting import operators, peak_operator, region_operators, soft_operator
+from sightline.deploy.exporting import deform_operator, operators, peak_operator, region_operators, soft_operator
 from sightline.deploy.exporting.part import Part
 from sightline.errors import InputError
 from sightline.structures import Size
@@ -41,20 +41,30 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
     model = part.model
     try:
         with torch.no_grad(), _quiet():
-            program = torch_program(part, size, divisor, fixed)
-            found = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=NAMES,
-                custom_translation_table=translations(),
-                verbose=False,
-                optimize=True,
-            )
+            return translated(torch_program(part, size, divisor, fixed), NAMES)
     except InputError as error:
         raise InputError(f"{model.title} cannot be exported: {error}") from None
     except Exception as error:  # the exporter raises what its passes raise
         raise InputError(f"{model.title} cannot be exported: {_first_line(error)}") from error
+
+
+def translated(program: torch.export.ExportedProgram, names: Sequence[str]) -> Any:
+    """A program of PyTorch's operators and the library's own as an ONNX model (`onnx_ir.Model`).
+
+    Args:
+        program: the program.
+        names: names of its inputs.
+    """
+    with _quiet():
+        found = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            custom_translation_table=translations(),
+            verbose=False,
+            optimize=True,
+        )
     assert found is not None
     return found.model
 
@@ -62,7 +72,7 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
 def translations() -> dict[Any, Callable[..., Any]]:
     """The ONNX form of each of the library's own operators."""
     found: dict[Any, Callable[..., Any]] = {}
-    for module in (operators, region_operators, soft_operator, peak_operator):
+    for module in (operators, region_operators, soft_operator, peak_operator, deform_operator):
         found.update(module.translations())
     return found
 

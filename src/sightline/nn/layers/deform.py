@@ -67,11 +67,13 @@ class DeformConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, out_channels, h, w], h and w as in `nn.Conv2d`."""
-        moved = self.offset(x)
-        mask = moved[:, self.shifts :].sigmoid() if self.modulated else None
-        return deform_conv2d(
-            x, moved[:, : self.shifts], self.weight, self.bias, self.stride, self.padding, self.dilation, mask
-        )
+        offset, mask = self.moved(x)
+        return deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
+
+    def moved(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The offsets and the modulation mask for a map, as `deform_conv2d` takes them."""
+        found = self.offset(x)
+        return found[:, : self.shifts], found[:, self.shifts :].sigmoid() if self.modulated else None
 
     def extra_repr(self) -> str:
         out, inner, kernel, _ = self.weight.shape
