@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,32 +15,80 @@ from sightline.models.model import Model
 NAMES = ["circle", "square", "star"]
 
 
-FITTED = {"efficientdet_d0": 16}
-"""Number of images that norms are fitted to, if not 4: with 4, scores of one image of the tests are exactly 1 at more
-places than are kept, so that chance decides which."""
+SHIFT = 2.0
+"""The shift of norms: rectifiers then cut off few values. Without it, each norm and rectifier of an untrained network
+enlarges small differences by √(π / (π − 1)) = 1.21, forty of them by 2000; with it, by 1.01 and 1.4."""
+LARGEST = 6.0
+"""The largest logit: with larger ones, the best scores are 1, so that the last bit of a number orders them."""
 
 
-def lively(name: str, seed: int = 0, **arguments: Any) -> Model:
+def lively(
+    name: str,
+    seed: int = 0,
+    classes: Sequence[str] = NAMES,
+    fitted: Sequence[torch.Tensor] | None = None,
+    **arguments: Any,
+) -> Model:
     """An untrained model whose scores are spread: norms that fit the images, wide weights in the layers of the classes.
 
-    Without them all places have nearly the same scores, and the last bit of a number decides which box is kept.
+    Without them all places have nearly the same scores, and the last bit of a number decides which box is kept. On
+    images that norms do not fit, numbers may grow from layer to layer, and differences of the last bit with them.
+
+    Args:
+        name: of the catalog.
+        seed: of the weights.
+        classes: names of the classes.
+        fitted: images that norms are fitted to, [3, H, W] uint8 each; by default those of `batches`.
+        arguments: of the model.
     """
     torch.manual_seed(seed)
-    model = sl.create_model(name, NAMES, **arguments)
+    model = sl.create_model(name, classes, **arguments)
     norms = [(m, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
     for norm, _ in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
+        if norm.bias is not None:
+            norm.bias.data.fill_(SHIFT)
+    given = fitted or [image for batch in batches() for image in batch]
     with torch.no_grad():
-        model.train()(images(FITTED.get(name, 4), (128, 128), seed + 100))
+        model.train()(given)
     for norm, momentum in norms:
         norm.momentum = momentum
     layers = "|".join(filter(None, [model.class_layers, r"rpn\.head\.cls_logits\."]))  # which proposals are kept, too
-    for key, parameter in model.named_parameters():
-        if re.search(layers, key):
-            wide = 1.0 / max(1, parameter[0].numel()) ** 0.5
-            parameter.data.normal_(0, wide if parameter.ndim > 1 else 0.2)
-    return model.eval()
+    largest: dict[nn.Module, float] = {}
+
+    def scale(layer: nn.Module, factor: float) -> None:
+        for parameter in layer.parameters(recurse=False):
+            parameter.data *= factor
+
+    def measure(layer: nn.Module, _: Any, found: torch.Tensor) -> torch.Tensor:
+        factor = 1.0 if layer in largest else LARGEST / float(found.abs().max())  # at its first call
+        scale(layer, factor)
+        largest[layer] = max(largest.get(layer, 0.0), factor * float(found.abs().max()))
+        return factor * found
+
+    hooks = []
+    for key, module in model.named_modules():
+        named = module.named_parameters(recurse=False)
+        own = [parameter for part, parameter in named if re.search(layers, f"{key}.{part}")]
+        for parameter in own:
+            parameter.data.normal_(0, parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2)
+        if own:
+            hooks.append(module.register_forward_hook(measure))
+    with torch.no_grad():
+        model.eval()(given)
+    for hook in hooks:
+        hook.remove()
+    for layer, value in largest.items():
+        scale(layer, LARGEST / value)
+    return model
+
+
+def batches(sizes: int = 3) -> Iterator[list[torch.Tensor]]:
+    """The images that exported models are compared on: two batch sizes, each at the first of three image sizes."""
+    for count in (1, 3):
+        for size in ((120, 170), (96, 96), (203, 110))[:sizes]:
+            yield images(count, size, count)
 
 
 def images(count: int, size: tuple[int, int], seed: int = 0) -> list[torch.Tensor]:
