@@ -1,9 +1,10 @@
 """Certificates of exported files on real data: train for minutes, export as fp32, fp16 and int8, record the figures.
 
     python benchmarks/certificate.py bccd sightline_n --minutes 5 --arg image_size=256
-    python benchmarks/certificate.py flowers mobilenet_v2 --minutes 5 --run runs/flowers
+    python benchmarks/certificate.py flowers mobilenet_v2 --epochs 4 --weights FILE --arg image_size=128
+    python benchmarks/certificate.py flowers mobilenet_v2 --run runs/flowers --precision int8
 
-With --run an existing run is exported instead of a new training. Each call adds its rows to
+With --run an existing run of the model is exported instead of a new training. Each call adds its rows to
 benchmarks/results/certificate.json and writes benchmarks/results/certificate.md. Every figure is read from the file's
 own certificate, as `sightline doctor FILE` prints it; CPU time is that of the process, which other load disturbs less.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import sightline as sl
 from sightline.deploy.certificate import Certificate, Score
@@ -28,7 +30,7 @@ DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
 HEADINGS = (
     *("data", "model", "trained", "precision", "images", "metric", "before → after", "difference", "float layers"),
-    *("MB", "ms"),
+    *("MB", "ms", "machine"),
 )
 CALLS = 15
 """Calls whose median CPU time counts."""
@@ -38,7 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder of ../shared/data")
     parser.add_argument("model", help="the name of a model")
-    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--minutes", type=float, default=5, help="of the training, unless --epochs is given")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--weights", help="what the training starts from")
     parser.add_argument("--arg", action="append", default=[], help="an argument of the model: name=number")
     parser.add_argument("--run", type=Path, help="a run of this model, instead of a training")
     parser.add_argument("--max-drop", type=float, default=0.01)
@@ -47,9 +51,9 @@ def main() -> None:
     given = parser.parse_args()
     arguments = {name: float(value) if "." in value else int(value) for name, value in map(_pair, given.arg)}
     with tempfile.TemporaryDirectory() as folder:
-        run = given.run or trained(given.data, given.model, given.minutes, arguments, Path(folder))
+        run = given.run or trained(given, arguments, Path(folder))
         for precision in given.precision:
-            record(row(given, arguments, run, precision, Path(folder) / f"{precision}.onnx"))
+            record(row(given, run, precision, Path(folder) / f"{precision}.onnx"))
 
 
 def record(one: dict[str, Any]) -> None:
@@ -67,16 +71,26 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def trained(data: str, model: str, minutes: float, arguments: dict[str, Any], folder: Path) -> Path:
+def trained(given: argparse.Namespace, arguments: dict[str, Any], folder: Path) -> Path:
     """The folder of a new run."""
-    run = sl.train(model, DATA / data, arguments=arguments, minutes=minutes, runs=folder, name="run", report=False)
-    return run.folder
+    length = {"epochs": given.epochs} if given.epochs else {"minutes": given.minutes}
+    own = {"arguments": arguments, "weights": given.weights, "runs": folder, "name": "run", "report": False}
+    return sl.train(given.model, DATA / given.data, **own, **length).folder
 
 
-def row(given: argparse.Namespace, arguments: dict[str, Any], run: Path, precision: Any, path: Path) -> dict[str, Any]:
+def training_of(run: Path) -> str:
+    """How long a run was, on images of which size, and from which weights."""
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+    length = f"{recipe['epochs']} epochs" if recipe["epochs"] else f"{recipe['minutes']:g} min"
+    sizes = [f"{name} {value}" for name, value in recipe["run"]["arguments"].items() if name.endswith("_size")]
+    weights = [Path(recipe["run"]["weights"]).name] if recipe["run"].get("weights") else []
+    return ", ".join([length, *sizes, *weights])
+
+
+def row(given: argparse.Namespace, run: Path, precision: Any, path: Path) -> dict[str, Any]:
     """One precision of one model: its certificate, or the sentence of its refusal."""
-    own = {"data": given.data, "model": given.model, "arguments": arguments, "minutes": given.minutes}
-    own |= {"precision": precision, "max_drop": given.max_drop, "metrics": sl.load(run).metadata.get("metrics")}
+    own = {"data": given.data, "model": given.model, "trained": training_of(run), "precision": precision}
+    own |= {"max_drop": given.max_drop, "metrics": sl.load(run).metadata.get("metrics")}
     began = time.perf_counter()
     try:
         written = sl.export(
@@ -117,7 +131,7 @@ def document(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Exported files with certificates",
         "",
-        f"{last.seconds['machine']}, one thread; {versions}.",
+        f"One thread; {versions}.",
         "Made by `python benchmarks/certificate.py DATA MODEL`; the figures are those of each file's own certificate",
         "(`sightline doctor FILE`). The metric is the first of the task, on the validation split. The difference is",
         "from the PyTorch model for fp32 and from the fp32 file otherwise, with its 95 % bootstrap interval, paired by",
@@ -125,18 +139,18 @@ def document(rows: list[dict[str, Any]]) -> str:
         "trainings are short, so the metrics show what an export loses, not what a model can reach.",
         "",
         f"| {' | '.join(HEADINGS)} |",
-        "|---|---|---|---|---:|---|---|---|---:|---:|---:|",
+        "|---|---|---|---|---:|---|---|---|---:|---:|---:|---|",
     ]
     for one in rows:
-        arguments = "".join(f", {name} {value}" for name, value in one["arguments"].items())
-        start = f"| {one['data']} | {one['model']} | {one['minutes']:g} min{arguments} | {one['precision']} |"
+        start = f"| {one['data']} | {one['model']} | {one['trained']} | {one['precision']} |"
         if "refused" in one:
-            lines.append(f"{start} | | refused: {one['refused']} | | | | |")
+            lines.append(f"{start} | | refused: {one['refused']} | | | | | |")
             continue
         found = Certificate.from_dict(one["certificate"])
         lines.append(
             f"{start} {found.images} | {found.metric} | {found.judged.reference:.4f} → {found.judged.exported:.4f} | "
-            f"{shown(found.judged)} | {kept(found)} | {found.bytes[0] / 1e6:.1f} | {one['cpu_ms']:.1f} |"
+            f"{shown(found.judged)} | {kept(found)} | {found.bytes[0] / 1e6:.1f} | {one['cpu_ms']:.1f} | "
+            f"{found.seconds['machine']} |"
         )
     return "\n".join(lines) + "\n"
 
