@@ -20,6 +20,9 @@ By PyTorch's profiler, on the AMD processor with 2 threads:
 - `fasterrcnn_resnet50_fpn`, optimised: convolutions 56 %, the two linear layers of the box head 14 %, RoI align 14 %,
   sums of shortcuts and pyramid levels 6 %; the rest selects proposals and detections. oneDNN computes the convolutions
   in both. It also computes the linear layers of optimised models, in 0.45 of the time of MKL on this processor.
+  With `compile=True` in addition, the ratio stays 0.49.
+- `keypointrcnn_resnet50_fpn`, optimised: the eight convolutions of the keypoint head alone 78 %, all convolutions 89 %.
+  The test picture has 100 detections, each of which goes through that head.
 - `fcn_resnet50`, optimised: convolutions 91 %, the head's first alone 27 %. `fcos_resnet50_fpn`, optimised:
   convolutions 90 %, group norms 4 %. The same library computes the same convolutions in both, so in float32 there is
   little to gain besides.
