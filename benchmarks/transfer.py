@@ -2,6 +2,7 @@
 
     python benchmarks/transfer.py run --variant features --seed 0             # one run; resumes where it stopped
     python benchmarks/transfer.py run --variant all --seed 0 --epochs 20      # epochs in place of minutes
+    python benchmarks/transfer.py run --variant scratch --images 20 --epochs 10  # 20 images of each class
     python benchmarks/transfer.py table
 
 A tenth of the 1000 training photographs, by seed 0, chooses the best epoch; the 300 of "val" are measured once, at the
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import cpu_clock
@@ -79,11 +81,14 @@ def run(args: argparse.Namespace) -> None:
     cpu_clock.install(args.rate)
     data = sl.open_dataset(args.data)
     parts = data["train"].split(0.9, 0.1, 0, 0)
-    start = installed_start(MODEL, {})
+    if args.images is not None:
+        parts["train"] = first_of_each_class(parts["train"], args.images)
+        settings["validate_every"] = args.epochs or 1  # no epoch is chosen
+    start = installed_start(args.model, {})
     torch.manual_seed(args.seed)
     weights = start.data if start is not None and variant.pretrained else None
-    model = sl.create_model(MODEL, data.classes, weights, image_size=args.image_size)
-    name = f"{args.variant}_{args.seed}"
+    model = sl.create_model(args.model, data.classes, weights, image_size=args.image_size)
+    name = f"{args.model}_{args.variant}_{args.seed}" + ("" if args.images is None else f"_{args.images}")
     run = sl.train(
         model,
         parts["train"],
@@ -102,7 +107,9 @@ def run(args: argparse.Namespace) -> None:
     assert isinstance(result, ClassificationResult)
     rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     row = {
+        "model": args.model,
         "variant": args.variant,
+        "images": args.images,
         "seed": args.seed,
         "minutes": settings.get("minutes"),
         "epochs": len(rows),
@@ -120,6 +127,19 @@ def run(args: argparse.Namespace) -> None:
     print(row, flush=True)
 
 
+def first_of_each_class(data: sl.Dataset, count: int) -> sl.Dataset:
+    """The first `count` images of each class, in the order of the data."""
+    labels = data.columns.image_labels
+    assert labels is not None
+    taken = [np.flatnonzero(labels == label)[:count] for label in range(len(data.classes))]
+    return data[np.sort(np.concatenate(taken))]
+
+
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a row from others; rows of before `--model` and `--images` lack them."""
+    return row["variant"], row.get("model", MODEL), row.get("images"), row["seed"]
+
+
 def stored() -> list[dict[str, Any]]:
     return json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
 
@@ -129,7 +149,7 @@ def keep(row: dict[str, Any]) -> None:
     folder = os.open(RESULTS.parent, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
-        others = [r for r in stored() if (r["variant"], r["seed"]) != (row["variant"], row["seed"])]
+        others = [r for r in stored() if key_of(r) != key_of(row)]
         order = list(VARIANTS)
         rows = sorted([*others, row], key=lambda r: (order.index(r["variant"]), r["seed"]))
         RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
@@ -149,16 +169,32 @@ def table(rows: list[dict[str, Any]]) -> str:
         "thread, with data, validations and the computation of cached features; 20 minutes of two free cores are about",
         "2000. Below the mean of a variant, its seeds with 95 % intervals of the 300 images.",
         "",
+        *rows_of([r for r in rows if r.get("images") is None]),
+    ]
+    few = [r for r in rows if r.get("images") is not None]
+    for count in sorted({r["images"] for r in few}):
+        lines += [
+            *("", f"## {count} photographs of each class", ""),
+            "The same 300 photographs measure; the last epoch counts, none is chosen.",
+            "",
+            *rows_of([r for r in few if r["images"] == count]),
+        ]
+    if rows:
+        lines += ["", f"{rows[-1]['machine']}; {rows[-1]['versions']}."]
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
         "| run | minutes | epochs | top-1 | balanced accuracy | CPU s | load |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for name, variant in VARIANTS.items():
-        own = [r for r in rows if r["variant"] == name]
-        if not own:
-            continue
+    for name, model in dict.fromkeys((r["variant"], r.get("model", MODEL)) for r in rows):
+        own = [r for r in rows if (r["variant"], r.get("model", MODEL)) == (name, model)]
         values = [r["top1"] for r in own]
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        lines.append(f"| **{variant.title}** | | | **{statistics.mean(values):.3f}**{spread} | | | |")
+        title = VARIANTS[name].title + ("" if model == MODEL else f" ({model})")
+        lines.append(f"| **{title}** | | | **{statistics.mean(values):.3f}**{spread} | | | |")
         for r in own:
             minutes = "" if r["minutes"] is None else f"{r['minutes']:g}"
             low, high = r["interval"]
@@ -166,9 +202,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"| seed {r['seed']}, {r['image_size']} px | {minutes} | {r['epochs']} | {r['top1']:.3f} ({low:.3f} to "
                 f"{high:.3f}) | {r['balanced_accuracy']:.3f} | {r['cpu']} | {r['load'][0]} → {r['load'][1]} |"
             )
-    if rows:
-        lines += ["", f"{rows[-1]['machine']}; {rows[-1]['versions']}."]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 if __name__ == "__main__":
@@ -176,6 +210,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--variant", choices=list(VARIANTS), default="features")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--images", type=int, help="photographs of each class to train on; by default all 900")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--minutes", type=float)
