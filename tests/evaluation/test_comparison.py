@@ -104,3 +104,4 @@ def test_the_plot_joins_the_front() -> None:
     front = figure.axes[0].get_lines()[0]
     assert [list(map(float, values)) for values in front.get_data()] == [[10.0, 30.0], [0.2, 0.4]]
     assert {text.get_text() for text in figure.axes[0].texts} == {"a", r"b\$", "c"}
+    assert figure.axes[0].xaxis.get_major_formatter()(100.0) == "100"

@@ -76,6 +76,7 @@ def front_figure(rows: Sequence[ComparedModel], metric: str) -> Figure:
         metric: name of the metric.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(7.6, 4.2), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
@@ -90,13 +91,15 @@ def front_figure(rows: Sequence[ComparedModel], metric: str) -> Figure:
         axes.annotate(
             row.name.replace("$", r"\$"),
             (row.cost.milliseconds, row.value or 0.0),
-            (7, 4),
+            (7, -11),  # below: the front rises to the right
             textcoords="offset points",
             color=_INK,
             fontsize=8.5,
         )
     if shown:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # 100, not a power of ten
+        axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
         slowest = shown[-1].cost.milliseconds
         axes.set_xlim(0.8 * shown[0].cost.milliseconds, 2.2 * slowest)  # the last name needs room
     axes.tick_params(colors=_INK, which="both", labelsize=9, length=0)
