@@ -81,8 +81,9 @@ def run(args: argparse.Namespace) -> None:
     cpu_clock.install(args.rate)
     data = sl.open_dataset(args.data)
     parts = data["train"].split(0.9, 0.1, 0, 0)
+    images = parts["train"]
     if args.images is not None:
-        parts["train"] = first_of_each_class(parts["train"], args.images)
+        images = first_of_each_class(images, args.images)
         settings["validate_every"] = args.epochs or 1  # no epoch is chosen
     start = installed_start(args.model, {})
     torch.manual_seed(args.seed)
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     name = f"{args.model}_{args.variant}_{args.seed}" + ("" if args.images is None else f"_{args.images}")
     run = sl.train(
         model,
-        parts["train"],
+        images,
         parts["val"],
         name=name,
         runs=args.runs,
