@@ -325,3 +325,4 @@ def test_the_best_epoch_is_the_one_that_training_kept():
     assert "best val/AP50 1.000 in epoch 1" in sections.training(rows, keep="AP50")
     assert "best train/loss 0.333 in epoch 3" in sections.training(rows, keep="train/loss")
     assert "best val/AP 0.500" in sections.training(rows, keep="mIoU")
+    assert "the last epoch is kept, epoch 3" in sections.training(rows, keep="last")

@@ -93,6 +93,18 @@ def test_writes_the_run(tmp_path):
     assert "best is epoch 2: val/AP 0.5" in str(run)  # of equals the later
 
 
+def test_the_last_epoch_is_kept_whatever_its_metric(tmp_path, capsys):
+    scores = iter([0.7, 0.1])
+    folder = tmp_path / "run"
+    recipe = QUICK.changed(keep="last")
+    run = train(folder, recipe, validation=toy.Blobs(5), validate=lambda _: {"AP": next(scores)}, progress=True)
+    assert (run.best["epoch"], run.best["val/AP"]) == (2, 0.1)
+    assert toy.same(toy.load(folder / "best.safetensors")[0], toy.load(folder / "last.safetensors")[0])
+    shown = capsys.readouterr().err
+    assert "AP 0.1" in shown
+    assert "best" not in shown
+
+
 def test_best_is_kept_when_later_epochs_are_worse(tmp_path):
     scores = iter([0.1, 0.7, 0.3, 0.2])
     states = []

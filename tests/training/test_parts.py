@@ -30,7 +30,7 @@ from sightline.training.checkpoint import TrainState, isolated_rng
 from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
-from sightline.training.metrics_log import MetricsLog, atomic_write, choose_metric, plain_row, score
+from sightline.training.metrics_log import MetricsLog, atomic_write, choose_metric, plain_row, require_metric, score
 from sightline.training.optimizer import make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
@@ -213,6 +213,8 @@ def test_metric_chosen():
     assert choose_metric({"val/loss": 2.0, "val/error": 0.5, "val/AP": 0.0}, "auto") == "val/error"  # the first
     assert choose_metric({"val/loss": 2.0, "val/error": None, "val/AP": 0.0}, "auto") == "val/AP"
     assert choose_metric({"val/loss": 2.0, "val/other_loss": 1.0}, "auto") == "val/loss"
+    assert choose_metric({"epoch": 1, "val/loss": 2.0, "val/AP": 0.0}, "last") == "epoch"
+    require_metric("last", ["AP"])
 
 
 def test_lower_is_better_for_losses_and_for_what_is_said():
@@ -348,10 +350,11 @@ def test_run_tells_how_it_ended(tmp_path):
     recipe = Recipe(minutes=3, patience=2)
     best = {"epoch": 1, "val/AP": 0.5, "train/loss": 1.25}
 
-    def text(stopped, best=best):
-        return str(Run(tmp_path, nn.Identity(), recipe, [best], best, "val/AP" if best else None, stopped))
+    def text(stopped, best=best, metric="val/AP"):
+        return str(Run(tmp_path, nn.Identity(), recipe, [best], best, metric if best else None, stopped))
 
     assert "finished 1 epoch\nbest is epoch 1: val/AP 0.5 (train/loss 1.25)" in text("finished")
+    assert text("finished", metric="epoch").endswith("the last epoch is kept, epoch 1 (val/AP 0.5, train/loss 1.25)")
     assert "the time budget (3 minutes) is used up" in text("minutes")
     assert "no better result for 2 epochs" in text("patience")
     assert "interrupted after 1 epoch; continue with the same command, --name " in text("interrupted", {})

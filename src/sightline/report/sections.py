@@ -10,7 +10,7 @@ from sightline.errors import InputError
 from sightline.report import plots
 from sightline.report.colours import class_colour, css
 from sightline.report.page import esc, more, number, sentence, table
-from sightline.training.metrics_log import choose_metric, score
+from sightline.training.metrics_log import EPOCH, choose_metric, score
 from sightline.words import counted
 
 NOTHING: Mapping[str, str] = {}
@@ -50,7 +50,12 @@ def training(
     scored = [row for row in rows if isinstance(row.get(name), int | float)]
     if scored:
         best = max(reversed(scored), key=lambda row: score(row, name, lower_is_better) or 0.0)
-        facts.append(f"best {name} {best[name]:.3f} in epoch {best.get('epoch', rows.index(best) + 1)}")
+        number = best.get("epoch", rows.index(best) + 1)
+        facts.append(
+            f"the last epoch is kept, epoch {number}"
+            if name == EPOCH
+            else f"best {name} {best[name]:.3f} in epoch {number}"
+        )
     closed = plots.closed_from(rows)
     marked = (
         ""

@@ -17,7 +17,7 @@ from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import SaveModel
 from sightline.training.guard import one_value_refused
 from sightline.training.loader import Items, worker_errors
-from sightline.training.metrics_log import Row
+from sightline.training.metrics_log import EPOCH, Row
 from sightline.training.recipe import Recipe
 from sightline.training.run import Run
 from sightline.training.schedule import set_learning_rate
@@ -174,7 +174,7 @@ def train_epoch(session: Session, epoch: int) -> Row:
     average_statistics(accelerator, [session.parts.model, session.parts.weights])
     metrics = session.validate(epoch)
     row, best = session.records.close_epoch(state, metrics, session.clock.elapsed, session.closed(epoch))
-    session.display.epoch(row, best)
+    session.display.epoch(row, best and state.metric != EPOCH)
     return row
 
 

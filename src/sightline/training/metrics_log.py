@@ -101,13 +101,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+LAST, EPOCH = "last", "epoch"
+"""The value of `keep` for the last epoch, and the column whose highest value is that of the last epoch."""
+
+
 def choose_metric(row: Mapping[str, Any], keep: str) -> str:
     """Return the column by which the best epoch of a run is chosen.
 
     Args:
         row: the row of the first validated epoch.
-        keep: "auto" (the first available validation metric, else the validation loss, else the training loss) or a
-            column; "AP50" means "val/AP50".
+        keep: "auto" (the first available validation metric, else the validation loss, else the training loss), "last"
+            (the number of the epoch), or a column; "AP50" means "val/AP50".
 
     Raises:
         InputError: there is no such column; the message lists the available ones.
@@ -116,6 +120,8 @@ def choose_metric(row: Mapping[str, Any], keep: str) -> str:
         metrics = [name for name in row if name.startswith("val/") and "loss" not in name]
         ranked = (*metrics, "val/loss", "train/loss")
         return next((name for name in ranked if row.get(name) is not None), "train/loss")
+    if keep == LAST:
+        return EPOCH
     for name in (keep, f"val/{keep}"):
         if name in row:
             return name
@@ -132,7 +138,7 @@ def require_metric(keep: str, columns: Sequence[str]) -> None:
     Raises:
         InputError: there is no such metric.
     """
-    if keep != "auto" and "loss" not in keep and keep.removeprefix("val/") not in columns:
+    if keep not in ("auto", LAST) and "loss" not in keep and keep.removeprefix("val/") not in columns:
         raise _unknown_metric(keep, [f"val/{name}" for name in columns] + ["val/loss", "train/loss"])
 
 

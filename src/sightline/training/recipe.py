@@ -81,7 +81,7 @@ class Recipe:
         validate_every: number of epochs between validations (the last epoch is always validated).
         keep: the metric by which the best epoch is chosen: a column of the metrics such as "val/AP50" (of a loss, lower
             is better), or "auto": the first available validation metric, else the validation loss, else the training
-            loss.
+            loss. "last" keeps the last epoch, for validation images that are too few to compare epochs by.
         augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
             "mosaic", "crops" or "resized_crops". Policies can be added to it, joined by "+": "randaugment", "erasing",
             "mixup", "cutmix", as in "resized_crops+randaugment+cutmix".

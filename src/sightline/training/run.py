@@ -21,7 +21,7 @@ from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.runtime.files import named_in_errors
 from sightline.runtime.reading import read_json
-from sightline.training.metrics_log import Row, atomic_write
+from sightline.training.metrics_log import EPOCH, Row, atomic_write
 from sightline.training.recipe import Recipe
 from sightline.words import counted
 
@@ -77,7 +77,7 @@ class Run:
         return reasons[self.stopped]
 
     def __repr__(self) -> str:
-        value = self.best.get(self.metric) if self.metric is not None and self.best else None
+        value = self.best.get(self.metric) if self.metric not in (None, EPOCH) and self.best else None
         best = "" if value is None else f", best {self.metric} {value:.4g} in epoch {self.best['epoch']}"
         return f"Run({str(self.folder)!r}, {counted(len(self.metrics), 'epoch')}{best})"
 
@@ -92,7 +92,11 @@ class Run:
             ]
             shown = "n/a" if value is None else f"{value:.4g}"
             also = f" ({', '.join(others)})" if others else ""
-            lines.append(f"best is epoch {self.best['epoch']}: {self.metric} {shown}{also}")
+            number = self.best["epoch"]
+            if self.metric == EPOCH:
+                lines.append(f"the last epoch is kept, epoch {number}{also}")
+            else:
+                lines.append(f"best is epoch {number}: {self.metric} {shown}{also}")
         return "\n".join(lines)
 
 

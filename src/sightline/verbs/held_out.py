@@ -15,14 +15,13 @@ from sightline.data.fingerprint import ImageKeys
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.training import trained_on
+from sightline.training.metrics_log import LAST
 from sightline.training.trained_on import TrainedOn
 from sightline.words import are, counted
 
 log = logging.getLogger("sightline")
 
 _UNKNOWN = "it is not known whether the model was trained on some of these images"
-BEST_EPOCH = "the best epoch was chosen on these images"
-"""The note for validation images."""
 _ALL = "to use all of them, give --split all (in Python evaluate(model, data[:]))"
 
 
@@ -78,7 +77,19 @@ def select_images(
         return Selection(data[:], "all", _warnings(known, keys))
     if split is not None:
         return _named(data, known, keys, split)
-    return _by_default(data, known, keys, default_splits)
+    return _by_default(model, data, known, keys, default_splits)
+
+
+def chosen_on(model: Model, images: str = "these images") -> str:
+    """The note for validation images: what training chose on them.
+
+    Args:
+        model: a trained model, with the recipe of its training in its metadata.
+        images: the images, such as "5 of them".
+    """
+    recipe = model.metadata.get("recipe")
+    last = isinstance(recipe, Mapping) and recipe.get("keep") == LAST
+    return f"the {'minimum score' if last else 'best epoch'} was chosen on {images}"
 
 
 def _without_record(model: Model, data: Dataset, split: str | None, default_splits: Sequence[str]) -> Selection:
@@ -119,7 +130,9 @@ def _named(data: Dataset, known: TrainedOn, keys: ImageKeys, split: str) -> Sele
     return Selection(part, split, _warnings(known, _of(keys, _rows_of(data, split))))
 
 
-def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits: Sequence[str]) -> Selection:
+def _by_default(
+    model: Model, data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits: Sequence[str]
+) -> Selection:
     roles, learnt = known.roles(keys), known.was_trained_on(keys)
     name = next((name for name in default_splits if name in data.splits), None)
     if name is None:  # use a part that training set aside
@@ -156,7 +169,7 @@ def _by_default(data: Dataset, known: TrainedOn, keys: ImageKeys, default_splits
         )
     validated = int((roles[chosen] == "val").sum())
     if validated:
-        notes.append(BEST_EPOCH if validated == chosen.sum() else f"the best epoch was chosen on {validated} of them")
+        notes.append(chosen_on(model) if validated == chosen.sum() else chosen_on(model, f"{validated} of them"))
     return Selection(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
 
 

@@ -23,7 +23,7 @@ from sightline.training.recipe import Recipe
 from sightline.training.run import Run, new_run_folder
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.evaluate import saved_threshold
-from sightline.verbs.held_out import BEST_EPOCH
+from sightline.verbs.held_out import chosen_on
 from sightline.verbs.opening import ClassesGiven
 from sightline.verbs.prepare import Prepared, prepare, require_name
 from sightline.verbs.report import write_report
@@ -211,7 +211,7 @@ def train_prepared(
             result = measure(run.model, validation, task.measure, progress=progress)
         if result is not None:
             result.measured = {"data": known.path, "split": "val", **saved_threshold(run.model)}
-            result.notes.append(BEST_EPOCH)
+            result.notes.append(chosen_on(run.model))
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,20 @@ def test_only_a_published_backbone_is_frozen():
     own = values(FACTS, Budget(minutes=3, pretrained=True, takes_backbone=False, speed=speed))
     assert not {"norm", "trainable_layers"} & (set(own) | set().union(*asked))
     assert values(FACTS, Budget(minutes=3, pretrained=True, speed=by_pixels))["norm"] == "frozen"
+
+
+@pytest.mark.parametrize(
+    ("validation", "given", "kept"),
+    [
+        (1, {}, "last"),
+        (19, {}, "last"),
+        (20, {}, None),
+        (0, {}, None),
+        (6, {"patience": 5}, None),
+        (6, {"schedule": "constant"}, None),
+        (6, {"schedule": "cosine", "patience": None}, "last"),
+    ],
+)
+def test_few_validation_images_do_not_choose_the_epoch(validation: int, given: dict[str, Any], kept: str | None):
+    facts = replace(FACTS, validation=validation)
+    assert values(facts, Budget(pretrained=True, given=given)).get("keep") == kept
