@@ -86,7 +86,7 @@ def main() -> None:
     ours = ("sightline_n", "sightline_lite0", "sightline_lite0_mask", "sightline_lite0_pose", "sightline_s")
     cases = {
         **{name: (sys.executable, OURS, words | {"name": name}) for name in ours},
-        "sightline_n, the peer's environment": (args.peer, OURS, words | {"name": "sightline_n"}),
+        "sightline_lite0, the peer's environment": (args.peer, OURS, words | {"name": "sightline_lite0"}),
         "Ultralytics 11n, as many threads": (args.peer, PEER, words | {"forced": True}),
         "Ultralytics 11n, threads as it sets them": (args.peer, PEER, words | {"forced": False}),
     }
