@@ -89,3 +89,78 @@ def test_a_mesh_that_is_not_there(kind, folder):
     assert gone.name in problems[0][1]
     assert not ok
     assert found(folder, full=False)[0] == []  # meshes are not opened
+
+
+def values(report, rule):
+    return [(p.file, p.value) for p in report.problems if p.rule == rule]
+
+
+def edited(folder, change):
+    """Change the labels of the training images, and check them."""
+    file = folder / "annotations" / "instances_train.json"
+    table = json.loads(file.read_text(encoding="utf-8"))
+    change(table)
+    file.write_text(json.dumps(table), encoding="utf-8")
+    return check(sl.open_dataset(folder), progress=False)
+
+
+@pytest.mark.parametrize("kind", ["captions"])
+def test_captions_without_words_are_named_and_the_others_counted(kind, folder):
+    whole = check(sl.open_dataset(folder), progress=False)
+    assert values(whole, "caption-without-words") == []
+    objects = sum(sum(row.values()) for row in whole.counts.values())
+    assert whole.about.startswith(f"captions: {objects} captions, ")
+    assert f"The labels are about captions: {objects} captions, " in str(whole)
+
+    def change(table):
+        table["annotations"][0]["caption"] = "?!"
+
+    report = edited(folder, change)
+    ((name, value),) = values(report, "caption-without-words")
+    assert name == "train/000001.png"
+    assert value.startswith("1 of its ")
+    assert value.endswith("has a caption without words, '?!'")
+    assert report.ok
+
+
+@pytest.mark.parametrize("kind", ["cuboids"])
+def test_images_without_a_camera_and_depth_maps_that_are_gone(kind, folder):
+    report = check(sl.open_dataset(folder), progress=False)
+    assert not values(report, "camera-unknown") + values(report, "depth-invalid")
+    assert report.about.startswith("cuboids: ")
+    (folder / "depth" / "train" / "000002.png").unlink()
+    report = edited(folder, lambda table: table["images"][0].pop("camera"))
+    assert values(report, "camera-unknown") == [("", "1 image of 3, such as train/000001.png")]
+    ((name, value),) = values(report, "depth-invalid")
+    assert name == "train/000002.png"
+    assert value.startswith("its depth map ")
+    assert value.endswith("000002.png does not exist")
+    assert not report.ok
+
+
+@pytest.mark.parametrize("kind", ["meshes"])
+def test_a_mesh_with_a_hole_is_noted(kind, folder):
+    assert values(check(sl.open_dataset(folder), progress=False), "mesh-open") == []
+    file = folder / "meshes" / "train" / "000001.obj"
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
+    report = check(sl.open_dataset(folder), progress=False)
+    ((name, value),) = values(report, "mesh-open")
+    assert name == "train/000001.png"
+    assert value.startswith("the surfaces of 1 of its ")
+    assert report.ok
+
+
+@pytest.mark.parametrize("kind", ["relations"])
+def test_relations_and_predicates_are_counted(kind, folder):
+    data = sl.open_dataset(folder)
+    relations = sum(len(data.table("relations", i)) for i in range(len(data)))
+    about = check(data, progress=False).about
+    assert about == f"relations: {relations} relations, {len(data.predicates)} predicates"
+
+
+@pytest.mark.parametrize("kind", ["cuboids"])
+def test_an_inverted_box_is_one_problem(kind, folder):
+    def change(table):
+        table["annotations"][0]["bbox"][2] = -5
+
+    assert [p.rule for p in edited(folder, change).problems if p.level == "error"] == ["box-inverted"]

@@ -112,6 +112,19 @@ def test_broken_videos_are_refused_by_name(video, tmp_path):
         read_clip(tmp_path / "folder.mp4")
 
 
+def test_a_frame_that_the_decoder_could_only_guess_is_refused(video, tmp_path):
+    """The container is whole, and all frames are decoded; the data of some frames is not what was written."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), np.uint8)
+    whole, hurt = tmp_path / "whole.mp4", tmp_path / "hurt.mp4"
+    write_video(whole, noise, 8)
+    data = whole.read_bytes()
+    middle = len(data) // 2
+    hurt.write_bytes(data[:middle] + bytes(200) + data[middle + 200 :])
+    assert read_clip(whole).frames == 16
+    with pytest.raises(InputError, match=r"hurt\.mp4 (has a damaged frame at|after) \d\.\d s"):
+        read_clip(hurt)
+
+
 def test_a_video_of_an_unknown_codec_is_refused_by_name(video, tmp_path):
     path = tmp_path / "odd.mp4"
     path.write_bytes(video.read_bytes().replace(b"avc1", b"zzz9"))

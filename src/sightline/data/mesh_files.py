@@ -74,7 +74,7 @@ class MeshFile(Deferred):
 
     def read(self) -> Mesh:
         """The mesh in the frame of the camera. The files last used are kept in memory."""
-        mesh = self._placed(_read_once(self.path))
+        mesh = self._placed(_read_once(self.path, _changed(self.path)))
         low, high = (float(bound[2]) for bound in mesh.bounds)
         if low + high <= 0:
             raise InputError(
@@ -92,8 +92,16 @@ class MeshFile(Deferred):
 
 
 @lru_cache(_CACHED)
-def _read_once(path: str) -> Mesh:
+def _read_once(path: str, changed: int) -> Mesh:
     return read_mesh(path)
+
+
+def _changed(path: str) -> int:
+    """When a file was last changed, in nanoseconds, so that a changed file is read again; 0 if there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0  # reading it raises the error
 
 
 def _read_obj(path: Path) -> Mesh:

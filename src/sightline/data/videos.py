@@ -96,8 +96,8 @@ def read_clip(
         The frames [C, T, H, W] uint8 with their times.
 
     Raises:
-        InputError: PyAV is not installed, or the file is missing, is not a video, is damaged, is truncated, or has no
-            frames.
+        InputError: PyAV is not installed, or the file is missing, is not a video, is damaged, has a damaged frame, is
+            truncated, or has no frames.
     """
     if channels not in (1, 3, None):
         raise InputError(f"{path} is a video with 3 channels, but the model takes {channels}; give images instead")
@@ -112,6 +112,8 @@ def read_clip(
         begin, last, lasted, following = None, 0.0, 0.0, 0.0
         for frame in decoded_frames(container, stream, path):
             moment = last + lasted if frame.time is None else float(frame.time)
+            if frame.is_corrupt:  # decoders conceal what is missing
+                raise InputError(f"the video {path} has a damaged frame at {moment:.1f} s; {REPLACE}")
             begin = moment if begin is None else begin
             lasted = moment - begin - last if moment - begin > last else lasted
             last = moment - begin

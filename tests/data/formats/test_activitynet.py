@@ -112,13 +112,23 @@ def test_check_names_what_cannot_be_learnt(tmp_path, videos):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "v_d.mp4").write_bytes((videos / "v_a.mp4").read_bytes()[:900])
-    entries = {"v_a": late, "v_b": silent, "v_c": {"duration": 1, "timestamps": [], "sentences": []}, "v_d": ENTRY}
+    (broken / "v_e.mp4").write_bytes((videos / "v_a.mp4").read_bytes())
+    long = ENTRY | {"duration": 40.0}
+    entries = {
+        "v_a": late,
+        "v_b": silent,
+        "v_e": long,
+        "v_c": {"duration": 1, "timestamps": [], "sentences": []},
+        "v_d": ENTRY,
+    }
     found = sl.check(write(tmp_path, {"train.json": entries}, videos), progress=False)
     assert not found.ok
     said = {problem.rule: problem.what for problem in found.problems}
     assert "event 1 is from 0.5 s to 2.5 s, but the video is 1 s long" in said["event-invalid"]
     assert "1 of its 2 events have an empty sentence" in said["event-without-words"]
     assert "has no events" in said["video-without-events"]
+    assert said["duration-differs"] == "broken/v_e.mp4: the label says 40 s, but the video is 1 s long"
+    assert found.about == "events: 8 events, 5 different words"
     assert "it is damaged, truncated or no video" in said["image-truncated"]
     with pytest.raises(sl.InputError, match=r"v_a\.mp4: event 1 is from 0\.5 s to 2\.5 s"):
         sl.open_dataset(tmp_path).target(0)

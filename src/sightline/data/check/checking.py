@@ -8,6 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from sightline.data.cameras import needs_cameras
+from sightline.data.check.about import (
+    captions_without_words,
+    depth_problems,
+    described,
+    open_meshes,
+    unknown_cameras,
+    wrong_durations,
+)
 from sightline.data.check.copies import copies
 from sightline.data.check.exif import WORDS, drawn_on, is_stored_size
 from sightline.data.check.images import ImageInspection, inspect_images
@@ -21,7 +29,7 @@ from sightline.data.shared import shared_images
 from sightline.data.stored import optional_fields
 from sightline.errors import InputError
 from sightline.structures import Size
-from sightline.words import listed
+from sightline.words import counted, listed
 
 TINY = 8  # pixels
 RARE = 10  # objects
@@ -57,7 +65,8 @@ def check(
     masks whose size differs from their image (errors if the targets or the model have masks); objects without an
     outline in data where others have one; keypoints outside the image; duplicate objects; labels without images; images
     in two splits or two classes; missing or rare classes; shapes that no anchor fits; cameras whose principal point is
-    outside their image. Notes: duplicate images within a split, images without objects, EXIF rotation, class imbalance.
+    outside their image, or unknown; captions without words; videos of another duration than their labels say. Notes:
+    duplicate images within a split, images without objects, EXIF rotation, class imbalance.
 
     Args:
         dataset: the dataset with all its splits, so that they can be compared.
@@ -99,6 +108,7 @@ def check(
     further = dataset.label_kind.problems
     for rule, value, i in () if further is None else further(columns):
         problems.append(Problem.of(rule, value, dataset.name(i)))
+    problems += wrong_durations(dataset, looks)
     unit, counts, more = _counts(dataset, columns, looks)
     problems += more
     measured: dict[str, Any] = {}
@@ -114,8 +124,11 @@ def check(
         problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
         problems += keypoint_problems(dataset, columns, sizes)
         problems += _unlabelled(dataset, columns)
-        problems += _unusable(dataset, {one.file for one in problems if one.level == "error"}, full)
-        problems += _cameras(dataset, sizes)
+        broken = np.unique(columns.image_of[bad["box-not-finite"] | bad["box-inverted"] | bad["unknown-class"]])
+        wrong = {one.file for one in problems if one.level == "error"} | {dataset.name(i) for i in broken.tolist()}
+        problems += _unusable(dataset, wrong, full)
+        problems += captions_without_words(dataset)
+        problems += [*_cameras(dataset, sizes), *unknown_cameras(dataset), *depth_problems(dataset, sizes, full)]
         measured, more = _object_sizes(dataset, columns, sizes, bad, _as_function(anchors), resized)
         problems += more
     images = {name: len(dataset[name]) for name in dataset.splits}
@@ -123,7 +136,7 @@ def check(
     place = {name: position for position, name in enumerate(RULES)}
     problems.sort(key=lambda problem: (LEVELS.index(problem.level), place[problem.rule]))
     item = dataset.label_kind.item
-    return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full, item)
+    return CheckReport(tuple(problems), dataset.format, images, counts, measured, unit, full, item, described(dataset))
 
 
 def _layout_problems(dataset: Dataset) -> Iterator[Problem]:
@@ -221,9 +234,13 @@ def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[
         if name in wrong:
             continue
         try:
-            part.target(i)
+            target = part.target(i)
         except InputError as error:
             yield Problem.of("label-invalid", str(error).removeprefix(f"{name}: "), name)
+            continue
+        if border := open_meshes(target):
+            value = f"the surfaces of {border} of its {counted(len(target), 'object')} have a border"
+            yield Problem.of("mesh-open", value, name)
 
 
 def _cameras(dataset: Dataset, sizes: np.ndarray) -> Iterator[Problem]:

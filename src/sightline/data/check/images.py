@@ -18,7 +18,7 @@ from sightline.data.images import read_header, read_image
 from sightline.errors import REPLACE, InputError
 from sightline.progress import progress_bar
 from sightline.runtime.reading_ahead import read_ahead
-from sightline.structures import Size
+from sightline.structures import Clip, Size
 
 _DRAFT = (72, 72)  # JPEGs are decoded only as finely as the hash needs; the whole file is still read
 
@@ -35,6 +35,7 @@ class ImageInspection:
         digest: digest of the file's (or the tensor's) bytes; None if pixels were not inspected.
         hash: 64-bit difference hash.
         thumbnail: uint8 [16, 16], grey.
+        duration: length of a video in seconds; None for images, and if pixels were not inspected.
     """
 
     rule: str | None = None
@@ -44,6 +45,7 @@ class ImageInspection:
     digest: bytes | None = None
     hash: int = 0
     thumbnail: np.ndarray | None = None
+    duration: float | None = None
 
 
 def inspect_images(dataset: Dataset, pixels: bool, progress: bool) -> list[ImageInspection]:
@@ -97,6 +99,8 @@ def _look_at_tensor(image: Tensor, pixels: bool) -> ImageInspection:
 
 
 def _describe(image: Tensor, looks: ImageInspection) -> None:
+    if isinstance(image, Clip):
+        looks.duration = image.duration
     if image.ndim == 4:  # the frames of a video, [C, T, H, W]: the mean of all, since videos may begin alike
         image = image.float().mean(1) / (255 if image.dtype == torch.uint8 else 1)
     values = image[:3].float() if image.dtype == torch.uint8 else image[:3].float() * 255

@@ -49,6 +49,7 @@ _ERRORS = {
         "check whether they use other units (pixels instead of fractions, corners instead of width and height)",
     ),
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
+    "depth-invalid": ("depth maps that cannot be used", "add or correct the file, or remove its name from the camera"),
     "label-invalid": ("labels that cannot be used", "correct the label"),
     "outline-malformed": (
         "outlines that cannot be read",
@@ -90,6 +91,15 @@ _WARNINGS = {
         "write 0 (absent), 1 (hidden) or 2 (visible); training treats every value above 0 as a present keypoint",
     ),
     "keypoint-outside": ("keypoints outside their image", "move the point, or mark it as absent"),
+    "caption-without-words": ("captions without words", "describe the objects; training leaves them out"),
+    "duration-differs": (
+        "labels whose duration differs from that of their video",
+        "check that the label belongs to this video: the times of events would be wrong",
+    ),
+    "camera-unknown": (
+        "images without a camera, among labels in metres",
+        "add their cameras; a focal length is assumed, so that distances are wrong by a factor",
+    ),
     "event-without-words": ("events without words", "describe them, or remove them"),
     "camera-elsewhere": (
         "cameras whose principal point lies outside their image",
@@ -135,6 +145,10 @@ _NOTES = {
     "similar-images": ("nearly identical images", "look at them: they add little information"),
     "class-imbalance": ("imbalanced classes", "check the results of the rare classes separately"),
     "video-without-events": ("videos without events", "training uses them as background; describe their events"),
+    "mesh-open": (
+        "meshes that are not closed",
+        "close their holes if you can: of an open mesh the surface is learned, and what it encloses",
+    ),
     "image-without-label": (
         "images without objects",
         "training uses them as background; label them if they contain objects",
@@ -216,6 +230,7 @@ class CheckReport:
         unit: the unit of `counts`: "objects", "images" or "pixels".
         looked_at_images: False if pixels were not decoded (full=False).
         item: what `images` counts: "image", or "video".
+        about: what the labels are about besides objects, and how much of it there is; "" for objects alone.
     """
 
     problems: tuple[Problem, ...]
@@ -226,6 +241,7 @@ class CheckReport:
     unit: str = "objects"
     looked_at_images: bool = True
     item: str = "image"
+    about: str = ""
 
     @property
     def ok(self) -> bool:
@@ -243,6 +259,7 @@ class CheckReport:
             "format": self.format,
             "images": self.images,
             "unit": self.unit,
+            "about": self.about,
             "counts": self.counts,
             "sizes": self.sizes,
             "looked_at_images": self.looked_at_images,
@@ -278,7 +295,8 @@ class CheckReport:
         note = "" if self.looked_at_images else " (labels and headers only; pixels were not decoded)"
         images = _plural(total, self.item) + (f" ({splits})" if len(self.images) > 1 else "")
         classes = f", {_plural(kinds, 'class', 'classes')}" if kinds or self.item == "image" else ""
-        return f"Format {self.format}: {images}{of}{classes}{note}"
+        about = f"\nThe labels are about {self.about}" if self.about else ""
+        return f"Format {self.format}: {images}{of}{classes}{note}{about}"
 
     def _verdict(self) -> str:
         found = Counter(problem.level for problem in self.problems)

@@ -154,7 +154,8 @@ def _add_object(graph: ImageGraph, entry: Any, where: str, classes: Sequence[str
 
 def _add_stated(graph: ImageGraph, entry: Any, where: str, classes: Sequence[str] | None) -> None:
     """Add an object of a list of objects, in which each id occurs once."""
-    known = graph.objects.get(entry.get("object_id")) if isinstance(entry, dict) else None
+    id = entry.get("object_id") if isinstance(entry, dict) else None
+    known = graph.objects.get(id) if isinstance(id, int) else None
     if known is not None:
         raise InputError(
             f"{where} has the object_id {known.id} of another object of this image, {known.label!r}; give each object "
