@@ -155,6 +155,19 @@ def test_what_videos_do_not_take_is_refused(video: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+def test_videos_are_not_explained_by_models_of_images(video: Path, tmp_path: Path) -> None:
+    classifier = sl.create_model("mobilenet_v2", ["a", "b"], image_size=32)
+    for look in (
+        lambda: sl.explain_images(classifier, video),
+        lambda: sl.explain_to_folder(classifier, video, tmp_path / "out"),
+        lambda: sl.activations(classifier, video),
+        lambda: sl.look_inside(classifier, video, "activations", out=tmp_path / "out"),
+    ):
+        with pytest.raises(InputError, match=r"cars\.mp4 is a video, but mobilenet_v2 takes images; give one of its"):
+            look()
+    assert not (tmp_path / "out").exists()
+
+
 def test_broken_videos(video: Path, tmp_path: Path) -> None:
     whole = video.read_bytes()
     (tmp_path / "empty.mp4").write_bytes(b"")

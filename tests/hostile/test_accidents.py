@@ -22,6 +22,7 @@ import sightline
 from sightline.errors import InputError
 from sightline.training.loop import fit
 from sightline.training.metrics_log import MetricsLog, atomic_write
+from sightline.training.recipe import Recipe
 from sightline.training.run import new_folder, new_run, new_run_folder, removed_if_empty, write_json
 from tests.hostile.world import MODEL, coco, picture, write_coco
 from tests.training import toy
@@ -33,6 +34,29 @@ def test_of_two_runs_of_one_name_the_second_is_refused(tmp_path: Path) -> None:
     new_run(first)
     with pytest.raises(InputError, match=r"not empty|has just begun"):
         new_run(second)
+
+
+def test_a_run_is_not_resumed_while_it_is_trained(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"save": toy.save, "progress": False}
+    refused: list[str] = []
+
+    def resume_meanwhile(row: Mapping[str, Any]) -> None:
+        with pytest.raises(InputError) as caught:
+            fit(toy.model(), toy.Blobs(4), Recipe(epochs=3, batch_size=2), tmp_path / "run", resume=True, **options)
+        refused.append(str(caught.value))
+
+    fit(
+        toy.model(),
+        toy.Blobs(4),
+        Recipe(epochs=2, batch_size=2),
+        tmp_path / "run",
+        on_epoch=resume_meanwhile,
+        **options,
+    )
+    sentence = f"the run {tmp_path / 'run'} is being trained by another process; wait until it has ended"
+    assert refused == [sentence] * 2
+    later = fit(toy.model(), toy.Blobs(4), Recipe(epochs=3, batch_size=2), tmp_path / "run", resume=True, **options)
+    assert len(later.metrics) == 3
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,32 @@ def test_a_process_that_was_killed_is_told_of(capfd: pytest.CaptureFixture[str])
     failed = subprocess.Popen([*words, "raise SystemExit(2)"])  # which has said itself what is wrong
     assert _waited([failed]) == 2
     assert capfd.readouterr().err == ""
+
+
+def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
+    """If it is killed, nobody else ends them."""
+    child = (
+        "import pathlib, sys, time\n"
+        "from sightline.runtime.launching import end_with_launcher\n"
+        "end_with_launcher()\n"
+        "place = pathlib.Path(sys.argv[1])\n"
+        "(place / 'begun').touch()\n"
+        "try:\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    (place / 'interrupted').touch()\n"
+    )
+    launcher = (
+        "import os, signal, subprocess, sys, time\n"
+        "environment = {**os.environ, 'SIGHTLINE_LAUNCHER': str(os.getpid())}\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2]], env=environment)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)])
+    for name, seconds in (("begun", 60), ("interrupted", 20)):
+        until = time.monotonic() + seconds
+        while not (tmp_path / name).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert (tmp_path / name).exists(), name
+        process.kill()
+    process.wait()

@@ -144,7 +144,7 @@ def start_processes(processes: int | None) -> None:
     Raises:
         InputError: the number is below 1, or differs from that of processes that a launcher has started.
     """
-    from sightline.runtime.launching import launch, unstarted_processes
+    from sightline.runtime.launching import end_with_launcher, launch, unstarted_processes
     from sightline.runtime.values import require_whole
 
     if processes is not None:
@@ -154,6 +154,7 @@ def start_processes(processes: int | None) -> None:
             raise InputError(
                 f"--processes is {processes}, but the launcher has started {world_size()} processes; leave it out"
             )
+        end_with_launcher()
         return
     missing = unstarted_processes() if processes is None else None
     if missing == 0:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from sightline.data.arrays import image_tensor
 from sightline.data.facts import full_scale_of
 from sightline.data.frames import Frame, VideoSource, is_live, read_frames
+from sightline.data.videos import is_video
 from sightline.deploy.predict import class_ids, score_threshold
 from sightline.deploy.predictions import are_objects, filter_prediction, with_source
+from sightline.deploy.sources import Item
 from sightline.deploy.tracking import LOW, Tracker
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model
@@ -43,6 +46,17 @@ class PredictedFrame(NamedTuple):
 def takes_videos(model: nn.Module) -> bool:
     """Whether a model predicts whole videos instead of images."""
     return isinstance(getattr(model, "preprocess", None), ClipPreprocess)
+
+
+def require_images(model: Model, items: Iterable[Item]) -> None:
+    """Refuse videos for a model of images.
+
+    Raises:
+        InputError: one of the items is a video file; the message names it.
+    """
+    for item in () if takes_videos(model) else items:
+        if isinstance(item.image, Path) and is_video(item.image):
+            raise InputError(f"{item.name} is a video, but {model.title} takes images; give one of its frames")
 
 
 def predict_video(

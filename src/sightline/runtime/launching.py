@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
 
 from sightline.runtime.processes import world_size
 
+_LAUNCHER = "SIGHTLINE_LAUNCHER"
+"""The environment variable with the number of the process that has started the others."""
 _PATIENCE = 10.0
 """Seconds that processes have to stop after they were asked to."""
 
@@ -69,6 +72,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
+        _LAUNCHER: str(os.getpid()),
     }
     started: list[subprocess.Popen[bytes]] = []
 
@@ -87,6 +91,24 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     finally:
         _end(started)
         signal.signal(signal.SIGTERM, before)
+
+
+def end_with_launcher() -> None:
+    """Interrupt this process, as by Ctrl-C, if the one that `launch` ran in is killed and cannot end it.
+
+    Otherwise it would go on training in a run that the user may resume meanwhile.
+    """
+    launcher = os.environ.get(_LAUNCHER, "")
+    if not launcher.isdigit():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(launcher):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if os.name == "posix":  # elsewhere the parent's number stays the same
+        threading.Thread(target=watch, name="sightline-launcher", daemon=True).start()
 
 
 def _waited(started: Sequence[subprocess.Popen[bytes]]) -> int:

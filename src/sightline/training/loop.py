@@ -125,6 +125,7 @@ def fit(
             "smaller batch_size and a larger accumulate"
         ) from error
     finally:
+        session.held.close()
         session.freezing.end()
         for part in session.features:
             part.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sightline.data.joint import JointData
 from sightline.data.transforms.base import Transform
 from sightline.models.model import Model
 from sightline.models.trunk import find_trunk
+from sightline.runtime.locking import held_lock
 from sightline.runtime.sharing import Share
 from sightline.training import checkpoint, devices
 from sightline.training.budget import BudgetWatch
@@ -62,6 +64,7 @@ class Session:
         interrupts: handles Ctrl-C.
         freezing: which parts of the model learn in which epoch.
         features: cached features of the training images and of the validation images; empty without a cache.
+        held: releases the lock of the run's folder when it is closed.
         closing: whether augmentation has switched to its last part; None if the augmentation has no such part.
     """
 
@@ -82,6 +85,7 @@ class Session:
     interrupts: Interrupts
     freezing: Freezing
     features: list[CachedFeatures]
+    held: ExitStack
     closing: bool | None = None
 
     @property
@@ -162,7 +166,16 @@ def set_up(
     log_unmirrored(data, transform)
     varying = recipe.unfreeze_every is not None or isinstance(data, JointData)  # parts learn in some batches only
     accelerator = devices.make_accelerator(recipe, folder, trackers, device, varying)
-    folder = devices.on_main(accelerator, lambda: existing_run_folder(folder) if resume else new_run(folder))
+    held = ExitStack()
+
+    def claimed() -> Path:
+        own = existing_run_folder(folder) if resume else new_run(folder)
+        held.enter_context(
+            held_lock(own, f"the run {own} is being trained by another process; wait until it has ended")
+        )
+        return own
+
+    folder = devices.on_main(accelerator, claimed)
     checkpoint.seed_everything(recipe.seed + accelerator.process_index)
     model.to(accelerator.device)
     copy_from_main(accelerator, model)  # before the average of its weights begins with them
@@ -239,6 +252,7 @@ def set_up(
         Interrupts(enabled=accelerator.num_processes == 1),
         freezing,
         features,
+        held,
     )
 
 

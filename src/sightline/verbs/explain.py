@@ -105,10 +105,12 @@ def explain_images(
     """
     from sightline.deploy.cameras import with_given_cameras
     from sightline.deploy.sources import find_images
+    from sightline.deploy.video import require_images
 
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
     items = with_given_cameras(find_images(source)[0], camera, known)
+    require_images(known, items)
     found: list[Explanation] = []
     errors: dict[str, str] = {}
     with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:
@@ -158,6 +160,7 @@ def explain_to_folder(
     from sightline.deploy.cameras import with_given_cameras
     from sightline.deploy.folder import relative_paths
     from sightline.deploy.sources import find_images
+    from sightline.deploy.video import require_images
     from sightline.report.drawing import draw_explanations
     from sightline.training.metrics_log import atomic_write
     from sightline.training.run import new_folder, numbered_folder, removed_if_empty
@@ -165,6 +168,7 @@ def explain_to_folder(
     known = load_model(model)
     chosen = chosen_methods(known, methods, layer, samples, baseline, seed, batch_size, progress)
     items = with_given_cameras(find_images(source)[0], camera, known)
+    require_images(known, items)
     done: ExplainedFolder | None = None
     paths, errors = relative_paths(items), {}
     with closing(_explained(known, items, chosen, target, layer, device, progress, full_scale)) as each:

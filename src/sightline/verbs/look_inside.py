@@ -67,9 +67,11 @@ def _activations(
 ) -> tuple[Activations, torch.Tensor]:
     from sightline.data.facts import full_scale_of
     from sightline.deploy.sources import find_images
+    from sightline.deploy.video import require_images
     from sightline.explain.activations import activations as run
 
     items, _ = find_images(image)
+    require_images(model, items)
     pixels = items[0].read(model.in_channels, full_scale_of(model) if full_scale is None else full_scale)
     return run(model, pixels, layer, which=which, device=device), pixels
 
