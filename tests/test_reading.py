@@ -13,6 +13,7 @@ SOURCE = ROOT / "src" / "sightline"
 ASSUMED = {
     "errors.py",
     "structures/__init__.py",
+    "structures/tabular.py",
     "models/class_outputs.py",
     "models/weights.py",
     "nn/backbones/features.py",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.backbones.features import Network, Stage
-from sightline.nn.layers import Attention, NormLayer
+from sightline.nn.layers import Attention, FusedBlock, NormLayer
 
 
 class BasicBlock(nn.Module):
@@ -72,30 +72,6 @@ class Bottleneck(nn.Module):
         """The same block for inference; see `fuse`."""
         pairs = [(self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)]
         return FusedBlock(pairs, self.se, self.downsample)
-
-
-class FusedBlock(nn.Module):
-    """A residual block whose layers lie in a Sequential, where `fuse` folds them: [N, C, H, W] → [N, C', H', W'].
-
-    Args:
-        pairs: the convolutions and their norms. All but the last pair are followed by ReLU.
-        attention: layer at the end of the branch, or None.
-        shortcut: the projection shortcut, or None.
-    """
-
-    def __init__(
-        self, pairs: Sequence[tuple[nn.Module, nn.Module]], attention: nn.Module | None, shortcut: nn.Module | None
-    ):
-        super().__init__()
-        layers = [layer for pair in pairs for layer in (*pair, nn.ReLU(inplace=True))][:-1]
-        self.branch = nn.Sequential(*layers, *([] if attention is None else [attention]))
-        self.downsample = shortcut
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.branch(x)
-        y += x if self.downsample is None else self.downsample(x)
-        return self.relu(y)
 
 
 def _shortcut(channels: int, out: int, stride: int, norm: NormLayer) -> nn.Module | None:

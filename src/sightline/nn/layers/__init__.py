@@ -5,6 +5,7 @@ from sightline.nn.layers.coordinates import CoordConv
 from sightline.nn.layers.deform import DeformConv2d
 from sightline.nn.layers.drop_block import DropBlock
 from sightline.nn.layers.fuse import fuse
+from sightline.nn.layers.fused_block import FusedBlock
 from sightline.nn.layers.norm import (
     FrozenBatchNorm2d,
     Norm,
@@ -30,6 +31,7 @@ __all__ = [
     "DepthwiseSeparable",
     "DropBlock",
     "FrozenBatchNorm2d",
+    "FusedBlock",
     "MapNorm",
     "Norm",
     "NormLayer",
