@@ -78,8 +78,9 @@ def table(stored: dict[str, Any]) -> str:
         lines += [
             *("", "## Faithfulness of explanations", ""),
             f"{part['cases']} of 50 ImageNet photographs (one per class) that it names rightly; {part['samples']} "
-            f"samples for LIME. {part['reading']} `{part['command']}`; {part['machine']}; load {part['load']}; "
-            f"{part['cpu_s']} CPU s.",
+            f"samples for LIME. Insertion: higher is better; deletion: lower is better; pointing and energy are "
+            f"unknown, since no label says where the objects are. `{part['command']}`; "
+            f"{part['machine']}; load {part['load']}; {part['cpu_s']} CPU s.",
             "",
             "| " + " | ".join(heads) + " |",
             "|---|" + "---:|" * (len(heads) - 1),

@@ -171,17 +171,19 @@ def table(rows: list[dict[str, Any]]) -> str:
         "2000. Below the mean of a variant, its seeds with 95 % intervals of the 300 images.",
         "",
         *rows_of([r for r in rows if r.get("images") is None]),
+        "",
+        "; ".join(dict.fromkeys(f"{r['machine']}; {r['versions']}" for r in rows if r.get("images") is None)) + ".",
     ]
     few = [r for r in rows if r.get("images") is not None]
     for count in sorted({r["images"] for r in few}):
         lines += [
             *("", f"## {count} photographs of each class", ""),
-            "The same 300 photographs measure; the last epoch counts, none is chosen.",
+            "The same 300 photographs measure; the last epoch counts, none is chosen. "
+            + "; ".join(dict.fromkeys(r["machine"] for r in few if r["images"] == count))
+            + ".",
             "",
             *rows_of([r for r in few if r["images"] == count]),
         ]
-    if rows:
-        lines += ["", f"{rows[-1]['machine']}; {rows[-1]['versions']}."]
     return "\n".join(lines) + "\n"
 
 
