@@ -88,7 +88,7 @@ RUNS: dict[str, Run] = {
         "meshes",
         (
             *("--model", "mesh_rcnn_lite0_fpn", "--weights", "runs/scene/meshes,_voxels_only,_2400_scenes"),
-            *("--epochs", "3", "--lr", "5e-4", "--set", "validate_every=1"),
+            *("--epochs", "3", "--lr", "5e-4", "--arg", "stages=3", "--set", "validate_every=1"),
         ),
         MANY,
         shown=MESHES,

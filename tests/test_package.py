@@ -26,7 +26,7 @@ STOREYS = (
     ("training", "evaluation", "explain"),  # as well
     ("deploy",),
     ("report",),
-    ("tasks",),
+    ("tasks", "labelling"),
     ("verbs",),
     ("api", "doctor"),
     ("demo",),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sightline.api import (
         ablate,
         activations,
+        annotate,
         check,
         compare,
         contact_sheet,
@@ -88,6 +89,7 @@ _HOMES = {
     "View": ("sightline.structures", "View"),
     "ablate": ("sightline.api", "ablate"),
     "activations": ("sightline.api", "activations"),
+    "annotate": ("sightline.api", "annotate"),
     "check": ("sightline.api", "check"),
     "compare": ("sightline.api", "compare"),
     "contact_sheet": ("sightline.api", "contact_sheet"),
@@ -143,6 +145,7 @@ __all__ = [
     "View",
     "ablate",
     "activations",
+    "annotate",
     "check",
     "compare",
     "contact_sheet",

@@ -11,6 +11,7 @@ from sightline.report.drawing import draw as _draw
 from sightline.verbs.ablate import ablate
 from sightline.verbs.ablation_plan import plan_ablation
 from sightline.verbs.ablation_runs import collect, run_ablation
+from sightline.verbs.annotate import annotate
 from sightline.verbs.check import check
 from sightline.verbs.compare import compare
 from sightline.verbs.convert import convert, scenes
@@ -40,6 +41,7 @@ __all__ = [
     "ablate",
     "activations",
     "anchors",
+    "annotate",
     "check",
     "collect",
     "compare",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from typing import Any
 
-from sightline.cli import ablate, about, compare, data, explain, export, inside, serve, train, use  # noqa: F401  (whose verbs register themselves)
+from sightline.cli import ablate, about, annotate, compare, data, explain, export, inside, serve, train, use  # noqa: F401  (whose verbs register themselves)
 from sightline.cli.app import app
 from sightline.runtime.processes import is_main
 from sightline.runtime.reading import CONTROL, shown

@@ -33,7 +33,20 @@ _USAGE: Any = typer.BadParameter.__mro__[2]
 """The base class of the argument parser's errors (`ClickException`), which print their own message."""
 
 _ORDER = (
-    *("check", "convert", "look", "anchors", "train", "compare", "ablate", "evaluate", "predict", "explain", "inside"),
+    *(
+        "annotate",
+        "check",
+        "convert",
+        "look",
+        "anchors",
+        "train",
+        "compare",
+        "ablate",
+        "evaluate",
+        "predict",
+        "explain",
+        "inside",
+    ),
     *("export", "serve", "models", "doctor", "scenes", "report", "demo"),
 )
 
