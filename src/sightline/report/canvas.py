@@ -62,19 +62,23 @@ class Canvas:
             points = [(start[0] + across[0] * at, start[1] + across[1] * at) for at in (begin, stop)]
             self.pen.line(points, fill=colour, width=self.line)
 
-    def label(self, box: Sequence[float], text: str, colour: Colour) -> None:
-        """Text on a background of `colour` at the corner of `box` where it covers the fewest other labels."""
+    def label(self, box: Sequence[float], text: str, colour: Colour, others: Sequence[Sequence[float]] = ()) -> None:
+        """Text on a background of `colour` at the corner of `box` where it covers the fewest other labels, or at one of
+        `others`, further boxes that it may belong to."""
         font, text = font_for(text, self.font_size), drawable(text)
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font)
         pad = max(1, self.font_size // 6)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
         if width > self.picture.width or height > self.picture.height:
             return  # a label larger than the image would hide it; the box's colour has to do
-        x1, y1, x2, y2 = (float(v) for v in box)
-        # The first of equally good corners: above the box, below it, inside.
-        corners = ((x1, y1 - height), (x1, y2), (x1, y1), (x2 - width, y1 - height), (x2 - width, y2))
-        places = [self._inside(x, y, width, height) for x, y in corners]
-        costs = [self._cost(place, (x1, y1, x2, y2)) for place in places]
+        places, costs = [], []
+        for one in (box, *others):
+            x1, y1, x2, y2 = (float(v) for v in one)
+            # The first of equally good corners: above the box, below it, inside.
+            corners = ((x1, y1 - height), (x1, y2), (x1, y1), (x2 - width, y1 - height), (x2 - width, y2))
+            own = [self._inside(x, y, width, height) for x, y in corners]
+            places += own
+            costs += [self._cost(place, (x1, y1, x2, y2)) for place in own]
         x, y, *_ = place = places[costs.index(min(costs))]
         self._labels.append(place)
         self.labelled += width * height

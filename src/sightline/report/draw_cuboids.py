@@ -113,14 +113,17 @@ def outline(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
 
 def _grid(pen: ImageDraw.ImageDraw, size: int, metre: float) -> None:
     step = _round_step(size / metre)
-    font = font_for("0", max(10, size // 28))
+    height = max(10, size // 28)
+    font = font_for("0", height)
     for k in range(1, math.ceil(size / metre / step)):
         y = size - 1 - k * step * metre
         pen.line([(0, y), (size, y)], fill=_GRID)
-        pen.text((3, y), f"{k * step:g} m", fill=FAINT, font=font, anchor="ls")
+        if y > 1.2 * height:  # else the upper edge cuts the text off
+            pen.text((3, y), f"{k * step:g} m", fill=FAINT, font=font, anchor="ls")
         for x in (size / 2 - k * step * metre, size / 2 + k * step * metre):
             pen.line([(x, 0), (x, size)], fill=_GRID)
     pen.line([(size / 2, 0), (size / 2, size)], fill=_GRID)
+    pen.text((3, size - 3), "from above", fill=FAINT, font=font, anchor="ls")
 
 
 def _round_step(length: float) -> float:
@@ -150,7 +153,12 @@ def beside_from_above(picture: Image.Image, result: Instances, colours: Sequence
     return out
 
 
-def _paint(drawing: Drawing, _: Tensor) -> None:
+def _paint(drawing: Drawing, cuboids: Tensor) -> None:
+    """The edges of the known cuboids; of an object whose cuboid is unknown its box, unless all boxes are drawn."""
+    if CUBOIDS.outlines(drawing):
+        boxes = drawing.scaled(drawing.result.boxes, repeats=2).tolist()
+        for i in (~known_cuboids(cuboids)).nonzero().flatten().tolist():
+            drawing.canvas.box(boxes[i], drawing.colours[i], dashed=True)
     in_perspective(drawing.canvas, drawing.result, drawing.colours, drawing.scale, drawing.style)
 
 

@@ -22,6 +22,8 @@ _MOST = 10
 """Maximum number of arrows; the other relations are only counted."""
 _BOTH_WAYS = 6
 """Maximum number of arrows with which two objects have an arrow in each direction."""
+_CROWDED = 12
+"""Number of objects above which those without an arrow are left out."""
 _BEND = 0.16
 """How far an arrow bends to the side, as a fraction of its length, so that the two of a pair are apart."""
 
@@ -41,7 +43,8 @@ def draw_graph(
     """Put the graph to the right of the picture: objects on a circle, in the direction in which they are in the image.
 
     An arrow from the subject to the object has the names of its predicates. Of predicted relations, those that hold
-    rather than not are drawn. If there are many, two objects have one arrow: that of the best relation between them.
+    rather than not are drawn. If there are many, two objects have one arrow: that of the best relation between them. Of
+    many objects, only those with an arrow are drawn.
 
     Args:
         picture: the image with its objects.
@@ -53,15 +56,19 @@ def draw_graph(
     side = max(_SIDE, picture.height)
     graph = Image.new("RGB", (side, side), PAPER)
     canvas = Canvas(graph, style.scale)
-    places = _places(result, side)
     arrows = _arrows(likely(result))
     shown = [arrow for arrow in arrows if len(arrows) <= _BOTH_WAYS or arrow.first][:_MOST]
-    for subject, object_, words, _ in shown:
-        _arrow(canvas, places[subject], places[object_], ", ".join(words), colours[subject])
-    for i in range(len(result)):
+    related = {i for arrow in shown for i in (arrow.subject, arrow.object)}
+    nodes = [i for i in range(len(result)) if len(result) <= _CROWDED or i in related]
+    places = _places(result, side, nodes)
+    curves = [_arrow(canvas, places[arrow.subject], places[arrow.object], colours[arrow.subject]) for arrow in shown]
+    for i in nodes:
         x, y = places[i]
         canvas.dot(x, y, colours[i])
         canvas.label((x - 4, y - 4, x + 4, y + 4), names[i], colours[i])
+    for arrow, curve in zip(shown, curves, strict=True):  # last, at the place of its arrow where it covers no other
+        middle, *others = [(x, y, x, y) for x, y in (curve[k] for k in (8, 6, 10, 5, 11, 4, 12))]
+        canvas.label(middle, ", ".join(arrow.words), FAINT, others)
     left = sum(len(arrow.words) for arrow in arrows) - sum(len(arrow.words) for arrow in shown)
     if left:
         canvas.pen.text((6, side - 16), f"… {counted(left, 'more relation')}", fill=INK)
@@ -71,14 +78,14 @@ def draw_graph(
     return out
 
 
-def _places(result: Instances, side: int) -> list[tuple[float, float]]:
-    """The nodes: evenly on a circle, in the order of the angles of the objects around their mean."""
-    centres = ((result.boxes[:, :2] + result.boxes[:, 2:]) / 2).double()
+def _places(result: Instances, side: int, nodes: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """The place of each node: evenly on a circle, in the order of the angles of the objects around their mean."""
+    centres = ((result.boxes[:, :2] + result.boxes[:, 2:]) / 2).double()[list(nodes)]
     around = (centres - centres.mean(0)).tolist()
-    angles = [math.atan2(y, x) for x, y in around]
-    order = sorted(range(len(angles)), key=angles.__getitem__)
+    angles = {i: math.atan2(y, x) for i, (x, y) in zip(nodes, around, strict=True)}
+    order = sorted(nodes, key=angles.__getitem__)
     first = angles[order[0]] if order else 0.0
-    places = [(0.0, 0.0)] * len(order)
+    places = {}
     for number, i in enumerate(order):
         angle = first + 2 * math.pi * number / len(order)
         places[i] = (side * (0.5 + 0.36 * math.cos(angle)), side * (0.5 + 0.38 * math.sin(angle)))
@@ -94,8 +101,10 @@ def _arrows(triplets: Sequence[Triplet]) -> list[_Arrow]:
     return [_Arrow(*pair, words, order.get(pair[::-1], len(order)) > order[pair]) for pair, words in found.items()]
 
 
-def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float], text: str, colour: Colour) -> None:
-    """A bent line from `start` to `end` with a head before its end, and its text in the middle."""
+def _arrow(
+    canvas: Canvas, start: tuple[float, float], end: tuple[float, float], colour: Colour
+) -> list[tuple[float, float]]:
+    """A bent line from `start` to `end` with a head before its end; returns 16 points of it, the middle at index 8."""
     (x1, y1), (x2, y2) = start, end
     middle = ((x1 + x2) / 2 + _BEND * (y2 - y1), (y1 + y2) / 2 - _BEND * (x2 - x1))
     curve = [_on_curve(start, middle, end, t / 16) for t in range(16)]
@@ -109,8 +118,7 @@ def _arrow(canvas: Canvas, start: tuple[float, float], end: tuple[float, float],
     canvas.pen.polygon(
         [tip, (back[0] + wing[0], back[1] + wing[1]), (back[0] - wing[0], back[1] - wing[1])], fill=colour
     )
-    x, y = _on_curve(start, middle, end, 0.5)
-    canvas.label((x, y, x, y), text, FAINT)
+    return curve
 
 
 def _on_curve(
