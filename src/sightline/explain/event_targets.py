@@ -99,7 +99,9 @@ def event_word(model: Model, image: Tensor, index: int, word: str) -> EventWord:
     elif word.isascii() and word.isdigit() and int(word) < len(words):
         place = int(word)
     else:
-        hint = did_you_mean(word, words, "name one of its words")
+        hint = did_you_mean(
+            word, words, "name one of its words" if words else f"it has no words, so give event:{index}"
+        )
         raise InputError(f"the caption of event {index} is {found.captions[index]!r}, without {word!r}; {hint}")
     ids = tuple(captioner.vocabulary.id(own) for own in words)
     what = f"{words[place]!r} of the event {_shown(found, index)}"

@@ -234,7 +234,7 @@ def _unusable(dataset: Dataset, wrong: Collection[str], full: bool) -> Iterator[
         if name in wrong:
             continue
         try:
-            target = part.target(i)
+            target: Any = part.target(i)
         except InputError as error:
             yield Problem.of("label-invalid", str(error).removeprefix(f"{name}: "), name)
             continue
