@@ -14,6 +14,7 @@ from sightline.data.transforms import Compose, HorizontalFlip
 from sightline.errors import InputError
 from sightline.evaluation.meshes import at_true_depth, compare_meshes
 from sightline.models.creation import create_model
+from sightline.nn.heads import mesh_regions
 from sightline.nn.heads.box import Samples
 from sightline.nn.heads.frustum import Frustums
 from sightline.nn.heads.mesh import GraphConv
@@ -188,6 +189,21 @@ def test_results_have_meshes_in_front_of_the_camera():
     assert all(isinstance(mesh, Mesh) and (mesh.vertices[:, 2] > 0).all() for mesh in result.meshes)
     chosen = result[torch.tensor([0])]
     assert chosen.meshes[0] is result.meshes[0]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_meshes_do_not_depend_on_how_many_are_predicted_at_once(monkeypatch, at_once):
+    boxes = torch.tensor([[10.0, 20, 50, 45], [30, 5, 60, 70], [5, 5, 40, 80], [20, 30, 90, 60]])
+    batch, _ = model().prepare([scenes()[0][0]], None)
+    maps, found = model().backbone(batch.tensor), [{"boxes": boxes, "scores": torch.ones(4)}]
+    branch = model().roi_heads.mesh_branch
+    (together,) = branch.detect(maps, found, batch)
+    monkeypatch.setattr(mesh_regions, "_REGIONS_AT_ONCE", at_once)
+    (apart,) = branch.detect(maps, found, batch)
+    assert torch.equal(apart["depths"], together["depths"])
+    for one, other in zip(apart["meshes"], together["meshes"], strict=True):
+        assert torch.equal(one.faces, other.faces)
+        torch.testing.assert_close(one.vertices, other.vertices)
 
 
 def test_images_without_a_camera_get_one_and_it_is_said_once(caplog):

@@ -31,6 +31,8 @@ _LEAST_EXTENT = 1e-3
 """Range of depths of a flat object, in the unit of the local frame."""
 
 
+_REGIONS_AT_ONCE = 8
+"""Number of meshes that are predicted together. Those of an untrained model have tens of thousands of vertices each."""
 _SHARES = torch.tensor([1.0, 0.25])
 """Weights of the range of depths and of the size in their loss: the size of an object is a guess from one image."""
 
@@ -257,12 +259,15 @@ class MeshBranch(nn.Module):
         frustums = Frustums.of(regions, batch).like(features)
         extents, sizes = _lengths(outputs).to(frustums.boxes.dtype).unbind(1)
         depths = sizes * frustums.lengths / frustums.sides
-        last = self.refined(features, voxels, extents, frustums)[-1]
-        placed = last.with_vertices(frustums.to_camera(last.vertices, depths, last.vertex_mesh).float())
-        meshes = [
-            Mesh.unchecked(mesh.vertices, mesh.faces.flip(1) if mirrored else mesh.faces).to("cpu")
-            for mesh, mirrored in zip(placed.split(), frustums.mirrored.tolist(), strict=True)
-        ]
+        meshes: list[Mesh] = []
+        for rows in torch.arange(len(depths), device=depths.device).split(_REGIONS_AT_ONCE):
+            part = frustums[rows]
+            last = self.refined(features[rows], voxels[rows], extents[rows], part)[-1]
+            placed = last.with_vertices(part.to_camera(last.vertices, depths[rows], last.vertex_mesh).float())
+            meshes += [
+                Mesh.unchecked(mesh.vertices, mesh.faces.flip(1) if mirrored else mesh.faces).to("cpu")
+                for mesh, mirrored in zip(placed.split(), part.mirrored.tolist(), strict=True)
+            ]
         results, start = [], 0
         for own in found:
             end = start + len(own["boxes"])
