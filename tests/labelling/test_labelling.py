@@ -152,6 +152,8 @@ def test_an_existing_file_is_continued(folder: Path) -> None:
     assert after["annotations"][:2] == [elsewhere, kept]
     assert after["annotations"][2] == box | {"category_id": 6, "bbox": [3, 2, 6, 6], "area": 36}
     assert after["annotations"][3]["id"] == 6
+    labels.replace(0, [moved, moved])  # an id that is given twice is used once
+    assert [a["id"] for a in json.loads(file.read_text())["annotations"]] == [5, 4, 7]
     labels.replace(0, [], labelled=False)
     after = json.loads(file.read_text())
     assert (after["annotations"], [image["id"] for image in after["images"]]) == ([elsewhere], [8])

@@ -70,3 +70,33 @@ def test_the_geometry() -> None:
     )
     for (case, expected), found in zip(cases, json.loads(done.stdout), strict=True):
         assert found == pytest.approx(expected) if isinstance(expected, list) else found == expected, case
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js to run the page's script")
+def test_a_person_labels_two_images() -> None:
+    use = Path(__file__).with_name("page_use.js")
+    done = subprocess.run(["node", str(use), str(SCRIPT)], capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout)
+    requests = answer["requests"]
+    box = {"label": "cat", "box": [10, 20, 40, 60], "outline": None, "id": None, "fixed": False}
+    triangle = {
+        "label": "dog",
+        "box": [70, 70, 90, 90],
+        "outline": [[70, 70], [90, 70], [70, 90]],
+        "id": None,
+        "fixed": False,
+    }
+    suggested = {"label": "cat", "box": [50, 50, 60, 60], "outline": None, "id": None, "fixed": False}
+    smaller = box | {"id": 1, "box": [10, 20, 30, 50]}
+    moved = smaller | {"box": [15, 20, 35, 50]}
+    assert requests[0] == ["PUT", "shapes/0", {"shapes": [box], "labelled": True}]
+    assert requests[1] == ["PUT", "shapes/0", {"shapes": [smaller], "labelled": True}]
+    assert requests[2] == ["PUT", "shapes/0", {"shapes": [moved], "labelled": True}]
+    assert requests[3] == ["POST", "classes", {"name": "dog"}]
+    assert requests[4][2]["shapes"] == [moved, triangle]
+    assert requests[5][2]["shapes"] == [moved, triangle | {"label": "cat", "id": 2}]
+    assert requests[6][2]["shapes"] == [moved]
+    assert [shape["box"] for shape in requests[7][2]["shapes"]] == [moved["box"], triangle["box"]]
+    assert requests[8][2]["shapes"][2] == suggested
+    assert requests[9] == ["PUT", "shapes/1", {"shapes": [], "labelled": True}]
+    assert len(requests) == 10

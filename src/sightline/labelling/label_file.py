@@ -160,7 +160,7 @@ class LabelFile:
                 self._entries[image] = entry
             number = _next_id(self._content["annotations"])
             for shape in shapes:
-                known = old.get(shape.id) if shape.id is not None else None
+                known = old.pop(shape.id, None) if shape.id is not None else None
                 annotation = dict(known) if known is not None else {"id": number, "image_id": entry["id"], "iscrowd": 0}
                 number += known is None
                 annotation["category_id"] = self._category(shape.label)
