@@ -704,10 +704,7 @@ class TestMistakes:
             ),
             (["--model", "darknet", "--arg", "cfg=5"], "cfg of darknet is 5, but it takes a text or none"),
             (["--epochs", 2, "--set", "epochs=3"], "epochs is given twice, as --epochs and by --set; give it once"),
-            (
-                ["--weights", "a.weights"],
-                "a.weights: a darknet .weights file fits only its own .cfg file; use the model darknet",
-            ),
+            (["--weights", "a.weights"], "weights a.weights: there is no such file; give a path"),
             (["--arg", "image_size=-3"], "image_size is -3, but the maps need a multiple of 32; give 32"),
             (
                 ["--arg", "in_channels=0"],
@@ -726,6 +723,11 @@ class TestMistakes:
     def test_numbers_and_names_of_train(self, solids, options, sentence):
         assert sentence in refused("train", solids, "-q", *options)
         assert not Path("runs/run1").exists()
+
+    def test_weights_of_darknet_need_its_model(self, solids):
+        Path("a.weights").touch()
+        words = "a.weights: a darknet .weights file fits only its own .cfg file; use the model darknet"
+        assert words in refused("train", solids, "-q", "--weights", "a.weights")
 
     def test_numbers_and_names_of_the_others(self, solids, trained):
         photo = solids / "test" / "000001.jpg"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import InputError
-from sightline.runtime.files import written_whole
+from sightline.runtime.files import named_in_errors, written_whole
 
 
 def test_a_finished_file_takes_its_place(tmp_path: Path) -> None:
@@ -31,3 +31,18 @@ def test_an_unfinished_file_leaves_nothing(tmp_path: Path, error: BaseException)
         raise error
     assert place.read_text() == "before"
     assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "full"), "[Errno 28] full: 'a'"),
+        (OSError(28, "full", ".a.partial"), "[Errno 28] full: 'a'"),
+        (OSError(28, "full", "b"), "[Errno 28] full: 'b'"),
+        (OSError("broken"), "broken"),
+    ],
+)
+def test_errors_name_the_file_that_the_user_knows(error: OSError, words: str) -> None:
+    with pytest.raises(OSError) as raised, named_in_errors(Path("a"), Path(".a.partial")):
+        raise error
+    assert str(raised.value) == words

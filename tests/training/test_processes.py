@@ -201,10 +201,19 @@ def test_a_process_that_was_killed_is_told_of(capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().err == ""
 
 
-def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "handlers",
+    [
+        "signal.signal(signal.SIGINT, signal.default_int_handler)",
+        # a shell script's background processes ignore Ctrl-C
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.default_int_handler)",
+    ],
+)
+def test_processes_end_with_their_launcher(tmp_path: Path, handlers: str) -> None:
     """If it is killed, nobody else ends them."""
     child = (
-        "import pathlib, sys, time\n"
+        "import pathlib, signal, sys, time\n"
+        f"{handlers}\n"
         "from sightline.runtime.launching import end_with_launcher\n"
         "end_with_launcher()\n"
         "place = pathlib.Path(sys.argv[1])\n"
@@ -220,11 +229,10 @@ def test_processes_end_with_their_launcher(tmp_path: Path) -> None:
         "subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2]], env=environment)\n"
         "time.sleep(60)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)])
-    for name, seconds in (("begun", 60), ("interrupted", 20)):
-        until = time.monotonic() + seconds
-        while not (tmp_path / name).exists() and time.monotonic() < until:
-            time.sleep(0.05)
-        assert (tmp_path / name).exists(), name
-        process.kill()
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", launcher, child, str(tmp_path)]) as process:
+        for name, seconds in (("begun", 60), ("interrupted", 20)):
+            until = time.monotonic() + seconds
+            while not (tmp_path / name).exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            process.kill()
+            assert (tmp_path / name).exists(), name

@@ -46,9 +46,10 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.loaded} of the model's {self.total} entries loaded"]
-        if self.partly and not self.left_out:
+        of_classes = all("of other classes" in entry for entry in self.left_out)
+        if self.partly and of_classes:
             lines[0] += "; the others depend on the classes, and are loaded for the classes that both have"
-        elif self.left_out and all("of other classes" in entry for entry in self.left_out):
+        elif self.left_out and of_classes:
             lines[0] += "; the layers of its classes do not fit the model's classes, for which they are trained anew"
         for title, names in (
             ("left out", self.left_out),

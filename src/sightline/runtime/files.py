@@ -27,7 +27,8 @@ def named_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]
     try:
         yield
     except OSError as error:
-        if error.filename is None or error.filename == str(temporary):
+        # an error without a number is a message, which a file name would hide
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
 

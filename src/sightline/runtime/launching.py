@@ -105,7 +105,8 @@ def end_with_launcher() -> None:
     def watch() -> None:
         while os.getppid() == int(launcher):
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGINT)
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # as in the background of a shell script
+        os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
 
     if os.name == "posix":  # elsewhere the parent's number stays the same
         threading.Thread(target=watch, name="sightline-launcher", daemon=True).start()

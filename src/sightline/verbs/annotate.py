@@ -113,11 +113,12 @@ def _listed(images: str | Path | Sequence[str | Path]) -> tuple[list[Path], Path
 
 def _suggestions(model: nn.Module | str | Path, threshold: float | None) -> Suggest:
     """The function that finds objects by a model."""
+    from sightline.models.detection.detector import Detector
     from sightline.verbs.opening import load_model
     from sightline.verbs.predict import predict
 
     known: Any = load_model(model)
-    if known.task != "detection":
+    if not isinstance(known, Detector):
         raise InputError(f"{known.title} does not predict boxes; give a detector for suggestions")
     return lambda path: _shapes(predict(known, path, threshold=threshold), list(known.classes))
 

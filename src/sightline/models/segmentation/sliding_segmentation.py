@@ -19,7 +19,7 @@ from sightline.errors import InputError
 from sightline.models.entry import Entry
 from sightline.models.keep_size import segmenter_preprocess
 from sightline.models.segmentation.segmenter import Segmenter
-from sightline.nn.layers.conv_act import ConvAct
+from sightline.nn.layers.conv_act import ConvAct, LinearAct
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes
@@ -82,7 +82,9 @@ class SlidingNetwork(nn.Module):
         rate, side = 1, self.window  # side: of the crop's map
         flattened = False
         layers = [
-            part for layer in self.classifier for part in (layer.children() if isinstance(layer, ConvAct) else [layer])
+            part
+            for layer in self.classifier
+            for part in (layer.children() if isinstance(layer, ConvAct | LinearAct) else [layer])
         ]
         for layer in layers:  # those of a folded network as well
             if isinstance(layer, nn.Conv2d):
