@@ -159,6 +159,34 @@ def test_an_existing_file_is_continued(folder: Path) -> None:
     assert (after["annotations"], [image["id"] for image in after["images"]]) == ([elsewhere], [8])
 
 
+def test_what_the_page_does_not_show_or_change_is_kept(folder: Path) -> None:
+    common = {"image_id": 1, "category_id": 1}
+    broken = [
+        common | {"id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]},  # no box
+        {"id": 2, "image_id": 1, "category_id": 8, "bbox": [1, 1, 2, 2]},  # an unknown class
+        common | {"id": 3, "bbox": [1, 1, "x", 2]},
+    ]
+    shown = [
+        common | {"id": 4, "bbox": [1, 1, 4, 4], "segmentation": [["a", 1, 2, 3, 4, 5]]},
+        common | {"id": 5, "bbox": [1, 1, 4, 4], "segmentation": [7]},
+        common | {"id": 6, "bbox": [1.23456, 1, 4, 4], "area": 9},  # not rounded, and its area is not computed again
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [*broken, *shown],
+        "categories": [{"id": 1, "name": "cow"}],
+    }
+    file = folder / "labels.json"
+    file.write_text(json.dumps(content))
+    with labelling_server(folder, out=file) as server:
+        shapes = server.labels.shapes(0)
+        assert [(shape.id, shape.fixed) for shape in shapes] == [(4, True), (5, True), (6, False)]
+        server.labels.replace(0, [Shape.of(shape.to_dict(), (20, 30)) for shape in shapes])
+        assert json.loads(file.read_text())["annotations"] == [*broken, *shown]
+        server.labels.replace(0, [])
+        assert json.loads(file.read_text())["annotations"] == broken
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -166,6 +194,9 @@ def test_an_existing_file_is_continued(folder: Path) -> None:
         ('{"a": 1}', "is not a COCO file"),
         ('{"images": {}}', '"images" is not a list'),
         ('{"images": [{"id": 1}]}', 'entry 0 of "images" has no "id" and "file_name"'),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', 'entry 0 of "annotations" has no "id" and "image_id"'),
+        ('{"images": [{"id": 1.5, "file_name": "a"}]}', "is 1.5, not a number"),
+        ('{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "the id 1 occurs 2 times"),
         ('{"images": [', "labels.json"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,12 +123,7 @@ class LabelFile:
         """The objects of an image."""
         if image not in self._entries:
             return []
-        names = {category["id"]: str(category["name"]) for category in self._content["categories"]}
-        return [
-            _shape(annotation, names)
-            for annotation in self._annotations(image)
-            if annotation.get("category_id") in names and _box(annotation) is not None
-        ]
+        return [shape for annotation in self._annotations(image) if (shape := self._shape(annotation)) is not None]
 
     def count(self, image: int) -> int:
         """The number of objects of an image."""
@@ -138,7 +134,8 @@ class LabelFile:
 
         Args:
             image: its number.
-            shapes: all its objects; annotations of the file that are not among them are removed.
+            shapes: all its objects; of the objects that `shapes` returns, those that are not among them are removed.
+                Annotations that it does not return, such as those without a box, are kept.
             labelled: whether the image has been labelled; otherwise it is taken out of the file, with its objects.
 
         Raises:
@@ -151,7 +148,12 @@ class LabelFile:
             self._content["annotations"] = kept
         else:
             height, width = image_size(self.images[image])
-            old = {a["id"]: a for a in self._annotations(image) if "id" in a} if image in self._entries else {}
+            old = {}
+            for annotation in self._annotations(image):
+                if self._shape(annotation) is None:  # the page does not show it
+                    kept.append(annotation)
+                else:
+                    old[annotation["id"]] = annotation
             entry = self._entries.get(image)
             if entry is None:
                 number = _next_id(self._content["images"])
@@ -161,10 +163,11 @@ class LabelFile:
             number = _next_id(self._content["annotations"])
             for shape in shapes:
                 known = old.pop(shape.id, None) if shape.id is not None else None
+                before = None if known is None else self._shape(known)
                 annotation = dict(known) if known is not None else {"id": number, "image_id": entry["id"], "iscrowd": 0}
                 number += known is None
                 annotation["category_id"] = self._category(shape.label)
-                if not (shape.fixed and known is not None):
+                if before is None or not (before.fixed or (shape.box, shape.outline) == (before.box, before.outline)):
                     annotation |= _geometry(shape, (height, width))
                     if shape.outline is None:
                         annotation.pop("segmentation", None)
@@ -198,6 +201,17 @@ class LabelFile:
         entry = self._entries.get(image)
         return entry is not None and annotation.get("image_id") == entry["id"]
 
+    def _shape(self, annotation: Mapping[str, Any]) -> Shape | None:
+        """The object of an annotation, or None if it has no class or no box."""
+        names = {category["id"]: str(category["name"]) for category in self._content["categories"]}
+        box, name = _box(annotation), names.get(annotation.get("category_id"))
+        if box is None or name is None:
+            return None
+        polygons = annotation.get("segmentation") or None
+        outline = _single_polygon(polygons)
+        fixed = (polygons is not None and outline is None) or any(map(annotation.get, ("keypoints", "iscrowd")))
+        return Shape(name, box, None if fixed else outline, annotation["id"], fixed)
+
     def _category(self, name: str) -> Any:
         """The id of a class, which is added if it is new."""
         for category in self._content["categories"]:
@@ -214,7 +228,7 @@ def _read(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not any(key in content for key in _KEYS):
         raise InputError(f'{path} is not a COCO file: it has no "images"; {repair}')
-    for key, needed in zip(_KEYS, (("id", "file_name"), ("image_id",), ("id", "name")), strict=True):
+    for key, needed in zip(_KEYS, (("id", "file_name"), ("id", "image_id"), ("id", "name")), strict=True):
         entries = content.setdefault(key, [])
         if not isinstance(entries, list):
             raise InputError(f'{path}: "{key}" is not a list; {repair}')
@@ -222,20 +236,22 @@ def _read(path: Path) -> dict[str, Any]:
             if not isinstance(entry, dict) or any(name not in entry for name in needed):
                 wanted = " and ".join(f'"{name}"' for name in needed)
                 raise InputError(f'{path}: entry {k} of "{key}" has no {wanted}; {repair}')
+            if isinstance(entry["id"], bool) or not isinstance(entry["id"], int | str):
+                raise InputError(f'{path}: the id of entry {k} of "{key}" is {entry["id"]!r}, not a number; {repair}')
+        counts = Counter(entry["id"] for entry in entries)
+        if twice := [id for id, count in counts.items() if count > 1]:
+            raise InputError(f'{path}: the id {twice[0]!r} occurs {counts[twice[0]]} times in "{key}"; {repair}')
     return content
 
 
-def _shape(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> Shape:
-    polygons = annotation.get("segmentation") or []
-    single = isinstance(polygons, list) and len(polygons) == 1 and len(polygons[0]) >= 6
-    fixed = bool(polygons and not single) or bool(annotation.get("keypoints")) or bool(annotation.get("iscrowd"))
-    outline = None
-    if single and not fixed:
-        numbers = [float(value) for value in polygons[0]]
-        outline = tuple(zip(numbers[::2], numbers[1::2], strict=False))
-    box = _box(annotation)
-    assert box is not None
-    return Shape(names[annotation["category_id"]], box, outline, annotation.get("id"), fixed)
+def _single_polygon(segmentation: Any) -> tuple[tuple[float, float], ...] | None:
+    """The points (x, y) of a segmentation that is one polygon; None for any other, also one that is not valid."""
+    if not isinstance(segmentation, list) or len(segmentation) != 1:
+        return None
+    (values,) = segmentation
+    if not isinstance(values, list) or len(values) < 6 or len(values) % 2 or not all(map(_is_number, values)):
+        return None
+    return tuple(zip(map(float, values[::2]), map(float, values[1::2]), strict=True))
 
 
 def _box(annotation: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
@@ -268,9 +284,13 @@ def _next_id(entries: Sequence[Mapping[str, Any]]) -> int:
 def _numbers(value: Any, count: int, what: str) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or len(value) != count:
         raise InputError(f"{what} is {value!r}, but must be {count} numbers")
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value):
+    if not all(map(_is_number, value)):
         raise InputError(f"{what} is {value!r}, but must be {count} finite numbers")
     return tuple(map(float, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _clipped(point: Sequence[float], size: Size) -> tuple[float, float]:
