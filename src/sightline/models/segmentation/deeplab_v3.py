@@ -35,6 +35,8 @@ class PooledNorm(nn.BatchNorm2d):
 class ImagePooling(nn.Sequential):
     """Global average pooling and a 1×1 convolution, at every cell: [N, C, h, w] → [N, out, h, w] (section 3.3)."""
 
+    in_order = True  # for `fuse`
+
     def __init__(self, channels: int, out: int):
         super().__init__(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, out, 1, bias=False), PooledNorm(out), nn.ReLU(inplace=True)

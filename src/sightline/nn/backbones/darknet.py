@@ -4,6 +4,8 @@ Farhadi, "YOLOv3: an incremental improvement", 2018, table 1.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -55,17 +57,12 @@ class Darknet19(Network):
         return self.classifier(torch.flatten(x, 1))
 
 
-class _Conv(nn.Module):
+class _Conv(nn.Sequential):
     """Convolution, normalisation and leaky ReLU, with the names of the published weights."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, norm: NormLayer, slope: float):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
-        self.bn = norm(out)
-        self.act = nn.LeakyReLU(slope, inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)))
+        conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False)
+        super().__init__(OrderedDict(conv=conv, bn=norm(out), act=nn.LeakyReLU(slope, inplace=True)))
 
 
 class DarkBlock(nn.Module):

@@ -119,6 +119,8 @@ class CellEncoder(nn.Module):
 class MomentBlock(nn.Module):
     """A residual block on frames [N · T, D, G, G]: a convolution over 3 moments, and one over 3 × 3 cells."""
 
+    in_order = (("moments", "norm1"), ("cells", "norm2"))  # for `fuse`
+
     def __init__(self, width: int):
         super().__init__()
         self.moments = nn.Conv2d(width, width, (3, 1), padding=(1, 0), bias=False)

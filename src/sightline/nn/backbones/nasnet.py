@@ -6,6 +6,7 @@ Padding is TensorFlow's "same", as in the original. Departure: neither auxiliary
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 
 import torch
@@ -16,6 +17,7 @@ from sightline.errors import InputError
 from sightline.nn.backbones.features import Branch, Network, Stage
 from sightline.nn.layers import NormLayer, batch_norm
 from sightline.nn.layers.conv import SameConv2d
+from sightline.nn.layers.fuse import folded, is_foldable
 
 Table = tuple[tuple[tuple[str, str | int], tuple[str, str | int]], ...]
 """Five combinations of two operands, which are added (figure 4): each an operation ("" is the identity) and what it
@@ -132,6 +134,18 @@ class Cell(nn.Module):
         found = [read[i] for i in range(len(self.table))]  # a reduction cell's first is read by others only
         out = torch.cat([p, *found] if self.table == NORMAL else found[1:], 1)
         return out, previous if self.skips else current
+
+    def fused(self) -> Cell:
+        """The same cell for inference; see `fuse`: the norm of the joined halves is folded into their convolutions."""
+        cell = copy.deepcopy(self)
+        if self.adapts == "halved" and is_foldable(self.final_path_bn):
+            first = self.get_submodule("path_1.conv")
+            second = self.get_submodule("path_2.conv")
+            middle = first.out_channels
+            cell.get_submodule("path_1").conv = folded(first, self.final_path_bn, slice(None, middle))
+            cell.get_submodule("path_2").conv = folded(second, self.final_path_bn, slice(middle, None))
+            cell.final_path_bn = nn.Identity()
+        return cell
 
     def adapt(self, previous: Tensor) -> Tensor:
         """The previous input in the size and channels that the combinations read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
 
 from sightline.nn.backbones.features import Network, Stage
@@ -11,16 +13,12 @@ from sightline.nn.layers import NormLayer
 _TABLE = ((128, 2, 2), (256, 2, 2), (728, 2, 2), *((728, 1, 3),) * 8, (1024, 2, 2))
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(nn.Sequential):
     """3×3 depthwise and 1×1 convolution without anything in between (section 2): [N, C, H, W] → [N, out, H, W]."""
 
     def __init__(self, channels: int, out: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
-        self.pointwise = nn.Conv2d(channels, out, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.conv1(x))
+        depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        super().__init__(OrderedDict(conv1=depthwise, pointwise=nn.Conv2d(channels, out, 1, bias=False)))
 
 
 class Module(nn.Module):
@@ -34,6 +32,8 @@ class Module(nn.Module):
         starts_with_relu: whether a ReLU comes first; not in the first module, whose input has passed one.
         widens_first: whether the first separable convolution widens the map, or the last (exit flow).
     """
+
+    in_order = (("skip", "skipbn"),)  # for `fuse`
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Xception(Network):
         padded: whether the image is padded with zeros, so that maps have H / stride cells.
         dropout: dropout probability before the last layer (section 4.4).
     """
+
+    in_order = True  # for `fuse`
 
     def __init__(
         self,

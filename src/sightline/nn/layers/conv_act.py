@@ -20,13 +20,15 @@ from torch import Tensor, nn
 
 from sightline.nn.layers.conv import SameConv2d
 
-_NAMES: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.Identity: ("none", []),
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: ("swish", []),
-    nn.Hardswish: ("hardswish", []),
+_NAMES: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]]]] = {
+    nn.Identity: ("none", lambda act: []),
+    nn.ReLU: ("relu", lambda act: []),
+    nn.ReLU6: ("hardtanh", lambda act: [0.0, 6.0]),
+    nn.LeakyReLU: ("leaky_relu", lambda act: [act.negative_slope]),
+    nn.SiLU: ("swish", lambda act: []),
+    nn.Hardswish: ("hardswish", lambda act: []),
 }
+"""oneDNN's name of an activation, and the function that returns its numbers."""
 _OPERATOR: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 _REARRANGE: Any = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -70,9 +72,8 @@ class ConvAct(_Rearranging):
     def __init__(self, convolution: nn.Conv2d, act: nn.Module):
         super().__init__()
         self.convolution, self.act = convolution, act
-        known = _OPERATOR is not None and torch.backends.mkldnn.is_available() and type(act) in _NAMES
         zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
-        self.joined = _NAMES[type(act)] if known and zeros else None
+        self.joined = _joined(_OPERATOR, act) if zeros else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C', H', W']."""
@@ -100,8 +101,7 @@ class LinearAct(_Rearranging):
     def __init__(self, linear: nn.Linear, act: nn.Module):
         super().__init__()
         self.linear, self.act = linear, act
-        known = _LINEAR is not None and torch.backends.mkldnn.is_available() and type(act) in _NAMES
-        self.joined = _NAMES[type(act)] if known else None
+        self.joined = _joined(_LINEAR, act)
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, inputs] → […, outputs]."""
@@ -112,6 +112,14 @@ class LinearAct(_Rearranging):
         weight = self.rearranged(layer.weight, _REARRANGE_LINEAR and (lambda own: _REARRANGE_LINEAR(own, rows)))
         name, numbers = self.joined
         return _LINEAR(x, weight, layer.bias, name, numbers, "")
+
+
+def _joined(operator: Any, act: nn.Module) -> tuple[str, list[float]] | None:
+    """oneDNN's name and numbers of an activation; None where it cannot be computed together with a layer."""
+    if operator is None or type(act) not in _NAMES or not torch.backends.mkldnn.is_available():
+        return None
+    name, numbers = _NAMES[type(act)]
+    return name, numbers(act)
 
 
 def in_one_pass(x: Tensor, weight: Tensor) -> bool:

@@ -25,6 +25,8 @@ def with_coordinates(x: Tensor) -> Tensor:
 class CoordConv(ConvNormAct):
     """A convolution block with coordinates as two additional input channels. Arguments as for `ConvNormAct`."""
 
+    in_order = True  # for `fuse`
+
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, **arguments: Any):
         super().__init__(in_channels + 2, out_channels, kernel, stride, **arguments)
 
