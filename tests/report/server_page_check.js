@@ -10,4 +10,8 @@ const masks = cases.masks.map(rle => {
 const contents = cases.predictions.map(page.contentsOf);
 const shown = cases.thresholds.map(threshold => page.shown(contents[0].annotations, threshold).length);
 const colours = contents[0].annotations.map((one, i, all) => page.colourOf(one, i, all, ["a", "b", "c"]));
-console.log(JSON.stringify({masks, contents, shown, colours}));
+const [graph] = contents.slice(-1);
+const relations = [graph.annotations, graph.annotations.slice(1)]
+  .map(objects => page.relationsAmong(graph.relations, objects).length);
+const numbered = contents.map(page.isNumbered);
+console.log(JSON.stringify({masks, contents, shown, colours, relations, numbered}));

@@ -81,6 +81,8 @@ def test_the_script_reads_what_is_written(tmp_path: Path) -> None:
     assert (first["width"], first["height"]) == (9, 6)
     assert [(one["category"], one["score"]) for one in second["scores"]] == [("dog", 0.8), ("cat", 0.2)]
     assert third["events"] == [{"times": [1, 2.5], "text": "a cat", "score": 0.5}]
-    assert fourth["relations"] == [{"text": "cat 1 on mat 0", "score": 0.5}]
+    assert fourth["relations"] == [{"text": "cat 1 on mat 0", "score": 0.5, "between": [5, 4]}]
+    assert found["relations"] == [1, 0]  # with both objects, and with one of them hidden
+    assert found["numbered"] == [False, False, False, True]  # relations name the numbers of objects
     assert found["shown"] == [2, 2, 1, 0]
     assert found["colours"] == ["a", "b"]  # masks of one class have a colour each

@@ -107,6 +107,7 @@ function start() {
   let past = [], writing = Promise.resolve();
 
   const colourOf = label => colours[Math.max(0, classes.indexOf(label)) % colours.length];
+  const counted = count => count === 1 ? "1 object" : `${count} objects`;
   const say = (text, bad = false) => { at("status").textContent = text; at("status").className = bad ? "bad" : "soft"; };
 
   async function ask(path, method = "GET", body) {
@@ -137,32 +138,44 @@ function start() {
     }
     li.append(text);
     li.classList.toggle("chosen", chosenNow);
+    li.tabIndex = 0;
     li.addEventListener("click", guarded(act));
+    li.addEventListener("keydown", event => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault(); event.stopPropagation();
+      li.click();
+    });
     list.append(li);
     return li;
   }
 
-  function listImages() {
-    const list = at("images");
+  /** Fill a list anew, without taking the keyboard's focus out of it. */
+  function filled(list, fill) {
+    const focused = [...list.children].indexOf(document.activeElement);
     list.replaceChildren();
-    images.forEach((image, i) => {
+    fill(list);
+    if (list.children[focused]) list.children[focused].focus({preventScroll: true});
+  }
+
+  function listImages() {
+    filled(at("images"), list => images.forEach((image, i) => {
       if (at("todo").checked && image.labelled && i !== current) return;
       const li = item(list, image.name, i === current, null, () => open(i));
       li.value = i + 1;
       li.classList.toggle("done", image.labelled);
       if (i === current) li.scrollIntoView({block: "nearest"});
-    });
+    }));
   }
 
   function listClasses() {
-    at("classes").replaceChildren();
-    classes.forEach((name, i) => item(at("classes"), name, i === kind, colours[i % colours.length], () => choose(i)));
+    filled(at("classes"), list => classes.forEach((name, i) =>
+      item(list, name, i === kind, colours[i % colours.length], () => choose(i))));
   }
 
   function listObjects() {
-    at("objects").replaceChildren();
-    shapes.forEach((shape, i) => item(at("objects"), shape.label + (shape.fixed ? " (only its class)" : ""),
-      i === chosen, colourOf(shape.label), () => { chosen = i; refresh(); }));
+    filled(at("objects"), list => shapes.forEach((shape, i) =>
+      item(list, shape.label + (shape.fixed ? " (only its class)" : ""), i === chosen, colourOf(shape.label),
+        () => { chosen = i; refresh(); })));
   }
 
   function refresh() { listObjects(); draw(); }
@@ -175,7 +188,7 @@ function start() {
       const stored = await ask(`shapes/${image}`, "PUT", {shapes: sent, labelled: isLabelled});
       if (image === current && sent === shapes) {
         shapes = stored.shapes;  // with their ids
-        say(labelled ? `${shapes.length} objects, written` : "this image is not in the file");
+        say(labelled ? `${counted(shapes.length)}, written` : "this image is not in the file");
       }
       take(stored);
     }).catch(error => say(`not written: ${error.message}`, true));
@@ -214,7 +227,7 @@ function start() {
     ({shapes, labelled} = known);
     size = [known.width, known.height]; picture = loaded;
     show();
-    say(labelled ? `${shapes.length} objects` : "not labelled yet");
+    say(labelled ? counted(shapes.length) : "not labelled yet");
     refresh();
   }
 
@@ -245,7 +258,8 @@ function start() {
       context.strokeStyle = colour; context.fillStyle = colour + (i === chosen ? "40" : "20");
       context.setLineDash(shape.fixed ? [6 * ratio, 4 * ratio] : []);
       context.fill(); context.stroke(); context.setLineDash([]);
-      const [x, y] = toCanvas(view, shape.box[0], shape.box[1]), width = context.measureText(shape.label).width;
+      const [x, top] = toCanvas(view, shape.box[0], shape.box[1]), width = context.measureText(shape.label).width;
+      const y = Math.max(top, 17 * ratio);  // above the object, or inside of it at the top of the canvas
       context.fillStyle = "#000a"; context.fillRect(x, y - 17 * ratio, width + 8 * ratio, 17 * ratio);
       context.fillStyle = "#fff"; context.fillText(shape.label, x + 4 * ratio, y - 4 * ratio);
       if (i === chosen) for (const point of handles(shape)) {
@@ -334,7 +348,10 @@ function start() {
 
   function setMode(next) {
     mode = next; points = [];
-    at("box").classList.toggle("chosen", mode === "box"); at("outline").classList.toggle("chosen", mode === "outline");
+    for (const one of ["box", "outline"]) {
+      at(one).classList.toggle("chosen", mode === one);
+      at(one).ariaPressed = String(mode === one);
+    }
     draw();
   }
 

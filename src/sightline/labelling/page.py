@@ -50,16 +50,18 @@ moves the image, 0 shows all of it. N says that the image shows no objects; imag
 file.</p></details></div>
 </div>"""
 _CSS = (
-    "[hidden]{display:none!important}nav{display:none}header{padding-top:.8rem}header,main{max-width:none}"
+    "[hidden]{display:none!important}nav,h2{display:none}header{padding-top:.8rem}header,main{max-width:none}"
     "#parts{display:flex;gap:1rem;align-items:flex-start}#left{flex:0 0 13rem}#right{flex:0 0 14rem}"
-    "#middle{flex:1 1 20rem;min-width:0}#images{max-height:75vh;overflow:auto;padding-left:2.6rem;margin:.4rem 0}"
+    "#middle{flex:1 1 20rem;min-width:0}#images{max-height:75vh;overflow:auto;padding-left:2.2rem;margin:.4rem 0;"
+    "font-size:.85rem}"
     "#images li,#classes li,#objects li{cursor:pointer;overflow-wrap:anywhere;border-radius:6px;padding:0 .3rem}"
     "#objects{list-style:none;padding:0;margin:0;max-height:35vh;overflow:auto}#classes{padding-left:1.6rem;margin:0}"
     "li.chosen{background:rgba(var(--cell),.22)}li.done::after{content:' ✓'}"
     "canvas{width:100%;height:70vh;border-radius:8px;display:block;background:#222;touch-action:none;cursor:crosshair}"
-    "#tools{margin:0 0 .5rem}h3{font-size:1rem;margin:.8rem 0 .3rem}#added{width:8.5rem}"
+    "#tools{display:flex;flex-wrap:wrap;gap:.35rem;max-width:none;margin:0 0 .5rem}#adding{margin-top:.5rem}"
+    "h3{font-size:1rem;margin:.8rem 0 .3rem}#added{width:8.5rem}"
     "button,input{font:inherit;color:inherit;background:var(--paper);border:1px solid var(--line);border-radius:8px;"
     "padding:.15rem .6rem}button{cursor:pointer}button.chosen{border-color:var(--accent);font-weight:600}"
     ".swatch{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}.bad{color:var(--bad)}"
-    "@media(max-width:900px){#parts{flex-wrap:wrap}#left,#right{flex:1 1 100%}}"
+    "@media(max-width:900px){#parts{flex-wrap:wrap}#left,#right{flex:1 1 100%}#images{max-height:20vh}}"
 )

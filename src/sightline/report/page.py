@@ -118,7 +118,7 @@ header{padding-top:2rem}
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 .35rem;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:0 0 .8rem}
 h3{font-size:.95rem;margin:1.2rem 0 .4rem;color:var(--soft);font-weight:600}
-p{margin:.3rem 0 .8rem;max-width:75ch}
+p{margin:.3rem 0 .8rem;max-width:75ch;overflow-wrap:anywhere}
 .soft,.none,figcaption,summary{color:var(--soft)}
 .none{font-style:italic}
 nav{position:sticky;top:0;z-index:1;display:flex;gap:.35rem;overflow-x:auto;scrollbar-width:none;background:var(--paper);
@@ -133,10 +133,12 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 .card b{display:block;font-size:1.9rem;line-height:1.2;font-variant-numeric:tabular-nums}
 .card span{font-weight:600}
 .card small{display:block;color:var(--soft);line-height:1.35}
+.grid>*{min-width:0}
 .wide{overflow-x:auto}
+.wide+p{margin-top:.8rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.28rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-size:.82rem;color:var(--soft);font-weight:600}
+th{font-size:.82rem;color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 .l{text-align:left}
 td.text,.text{white-space:normal}
 tbody tr:last-child td{border-bottom:0}
@@ -149,7 +151,7 @@ overflow:hidden}
 .narrow{max-width:30rem}
 .matrix{width:auto}
 .matrix td,.matrix th{border:1px solid var(--line);text-align:center;padding:.3rem .5rem;min-width:2.6rem}
-.matrix th.side{text-align:right}
+.matrix th.side{text-align:right;white-space:nowrap}
 .matrix .zero{color:var(--line)}
 .gallery{display:grid;gap:1.1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr))}
 figure{margin:0;min-width:0}
@@ -161,12 +163,13 @@ figcaption b{color:var(--ink)}
 dl{display:grid;gap:.15rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));margin:0}
 dl div{display:flex;gap:.8rem;justify-content:space-between;border-bottom:1px solid var(--line);padding:.2rem 0}
 dt{color:var(--soft)}
-dd{margin:0;text-align:right;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
+dd{margin:0;min-width:45%;text-align:right;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 details{margin-top:.8rem}
 summary{cursor:pointer;margin-bottom:.5rem}
 abbr{text-decoration-color:var(--soft);cursor:help}
 @media(max-width:600px){section{padding:1rem .9rem;border-radius:10px}
 header,main,nav{padding-left:.7rem;padding-right:.7rem}
-.cards{grid-template-columns:repeat(2,1fr)}.card b{font-size:1.5rem}.bar{width:64px}.pair{grid-template-columns:1fr}}
+.cards{grid-template-columns:repeat(2,1fr)}.card b{font-size:1.5rem}.bar{width:64px}.pair{grid-template-columns:1fr}
+.wide>.plot{min-width:26rem}}
 @media print{nav{display:none}section{break-inside:avoid;border:0;padding:.5rem 0}}
 """.replace("\n", "")

@@ -239,7 +239,9 @@ def confusion_picture(
 
 
 def inline_svg(figure: Figure, title: str) -> str:
-    """Convert a figure to an SVG element for an HTML page: no links, text in the page's font and colours.
+    """Convert a figure to an SVG for an HTML page: no links, text in the page's font and colours.
+
+    In narrow windows it is scrolled, so that its text stays legible.
 
     Args:
         figure: created by a function of this module.
@@ -271,7 +273,8 @@ def inline_svg(figure: Figure, title: str) -> str:
     svg = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", svg, count=1)
     svg = re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", svg, count=1)
     name = html.escape(title)
-    return svg.replace("<svg", f'<svg class="plot" role="img" aria-label="{name}"', 1).strip()
+    svg = svg.replace("<svg", f'<svg class="plot" role="img" aria-label="{name}"', 1).strip()
+    return f'<div class="wide">{svg}</div>'
 
 
 def _plain(name: str) -> str:

@@ -55,9 +55,20 @@ function contentsOf(prediction) {
     return place < 0 ? "?" : `${annotations[place].category || "object"} ${place}`;
   };
   const relations = (image.relations || []).map((one, i) => ({
-    text: `${name(one[0])} ${one[1]} ${name(one[2])}`, score: (image.relation_scores || [])[i],
+    text: `${name(one[0])} ${one[1]} ${name(one[2])}`, score: (image.relation_scores || [])[i], between: [one[0], one[2]],
   }));
   return {annotations, scores: image.predictions || [], relations, events, width: image.width, height: image.height};
+}
+
+/** The relations between objects that are shown. */
+function relationsAmong(relations, objects) {
+  const ids = new Set(objects.map(one => one.id));
+  return relations.filter(one => one.between.every(id => ids.has(id)));
+}
+
+/** Whether objects are shown by their numbers, because their captions are long or relations name the numbers. */
+function isNumbered(contents) {
+  return contents.relations.length > 0 || contents.annotations.some(one => one.caption);
 }
 
 /** The colour of an annotation: of its class, or of the object if masks of one class would run together. */
@@ -67,12 +78,12 @@ function colourOf(one, position, annotations, colours) {
   return colours[(masks ? position : one.category_id - 1) % colours.length];
 }
 
-if (typeof module !== "undefined") module.exports = {runsOf, eachRun, shown, contentsOf, colourOf};
+if (typeof module !== "undefined") module.exports = {runsOf, eachRun, shown, contentsOf, relationsAmong, isNumbered, colourOf};
 
 if (typeof document !== "undefined") (function () {
   const at = id => document.getElementById(id);
   const colours = at("canvas").dataset.colours.split(" ");
-  const state = {file: null, bitmap: null, answer: null, models: [], request: null, address: null};
+  const state = {file: null, bitmap: null, answer: null, models: [], request: null, drawing: null, address: null, said: ""};
 
   function element(tag, text, parent, className) {
     const made = document.createElement(tag);
@@ -85,6 +96,7 @@ if (typeof document !== "undefined") (function () {
   function say(text, bad) {
     at("status").textContent = text;
     at("status").className = bad ? "bad" : "soft";
+    if (bad) at("status").scrollIntoView({block: "nearest"});
   }
 
   async function ask(path, options) {
@@ -131,11 +143,12 @@ if (typeof document !== "undefined") (function () {
     if (!file) return;
     state.file = file;
     state.answer = null;
+    let bitmap = null;
     try {
-      state.bitmap = await createImageBitmap(file);
-    } catch {
-      state.bitmap = null; // a format that the browser does not know; the server may
-    }
+      bitmap = await createImageBitmap(file);
+    } catch { /* a format that the browser does not know; the server may */ }
+    if (state.file !== file) return; // another one has been chosen meanwhile
+    state.bitmap = bitmap;
     predict();
   }
 
@@ -148,14 +161,15 @@ if (typeof document !== "undefined") (function () {
     const request = state.request = new AbortController();
     const began = performance.now();
     const model = current();
-    hidePicture();
-    say("…", false);
+    withoutPicture();
+    say("predicting …", false);
     try {
       const lowest = Math.min(0.05, model ? model.threshold : 0.05);
       const answer = await ask(`predict?${query({threshold: lowest})}`,
         {method: "POST", body: state.file, signal: request.signal});
       state.answer = await answer.json();
-      say(`${state.file.name || "image"}: ${Math.round(performance.now() - began)} ms`, false);
+      state.said = `${state.file.name || "image"}: ${Math.round(performance.now() - began)} ms`;
+      say(state.said, false);
     } catch (error) {
       if (error.name === "AbortError") return;
       state.answer = null;
@@ -175,18 +189,17 @@ if (typeof document !== "undefined") (function () {
     const scored = contents.annotations.some(one => one.score !== undefined);
     at("slider").hidden = !scored;
     paint(contents, objects);
+    const numbered = isNumbered(contents);
     objects.forEach((one, i) => {
       const row = element("tr", null, list);
       const dot = element("td", null, row, "l");
       element("span", null, dot, "dot").style.background = colourOf(one, i, contents.annotations, colours);
-      dot.append([one.category || `class ${one.category_id - 1}`, one.caption].filter(Boolean).join(": "));
+      const place = contents.annotations.indexOf(one), category = one.category || `class ${one.category_id - 1}`;
+      dot.append([numbered ? `${category} ${place}` : category, one.caption].filter(Boolean).join(": "));
       const share = one.area && contents.width ? 100 * one.area / (contents.width * contents.height) : null;
       element("td", one.score === undefined ? share === null ? "" : `${share.toFixed(1)} %` : one.score.toFixed(3), row);
       if (current() && current().methods.length) {
-        const place = contents.annotations.indexOf(one);
-        const target = one.score === undefined ? `class:${one.category}` : `box:${place}`;
-        const button = element("button", "why?", element("td", null, row));
-        button.addEventListener("click", () => picture(`explain?${query({target})}`));
+        why(row, one.score === undefined ? `class:${one.category}` : `box:${place}`, category);
       }
     });
     contents.scores.forEach(one => {
@@ -196,11 +209,10 @@ if (typeof document !== "undefined") (function () {
       element("i", null, bar).style.cssText = `width:${100 * one.score}%;background:var(--accent)`;
       element("td", one.score.toFixed(3), row);
       if (current() && current().methods.length) {
-        element("button", "why?", element("td", null, row))
-          .addEventListener("click", () => picture(`explain?${query({target: one.category})}`));
+        why(row, one.category, one.category);
       }
     });
-    contents.relations.forEach(one => {
+    relationsAmong(contents.relations, objects).forEach(one => {
       const row = element("tr", null, list);
       element("td", one.text, row, "l");
       element("td", one.score === undefined ? "" : one.score.toFixed(3), row);
@@ -210,7 +222,15 @@ if (typeof document !== "undefined") (function () {
       element("td", `${one.times.map(t => t.toFixed(1)).join("–")} s: ${one.text}`, row, "l");
       element("td", one.score === undefined ? "" : one.score.toFixed(3), row);
     });
-    if (!list.children.length) element("td", "nothing found; move the slider to the left", element("tr", null, list), "l");
+    const nothing = contents.annotations.length ? "nothing of this score; move the slider to the left" : "nothing found";
+    if (!list.children.length) element("td", nothing, element("tr", null, list), "l");
+  }
+
+  /** The last cell of a row: a button that explains a target. */
+  function why(row, target, name) {
+    const button = element("button", "why?", element("td", null, row));
+    button.setAttribute("aria-label", `why ${name}?`);
+    button.addEventListener("click", () => picture(`explain?${query({target})}`));
   }
 
   function paint(contents, objects) {
@@ -230,6 +250,7 @@ if (typeof document !== "undefined") (function () {
     pen.lineWidth = line;
     pen.font = `600 ${size}px system-ui, sans-serif`;
     pen.textBaseline = "top";
+    const numbered = isNumbered(contents);
     objects.forEach((one, i) => {
       const colour = colourOf(one, i, contents.annotations, colours);
       if (one.segmentation && one.segmentation.counts && one.category !== "background") {
@@ -252,7 +273,8 @@ if (typeof document !== "undefined") (function () {
         pen.arc(points[k], points[k + 1], 1.6 * line, 0, 7);
         pen.fill();
       }
-      const text = `${one.caption || one.category || ""} ${one.score.toFixed(2)}`;
+      const number = contents.annotations.indexOf(one);
+      const text = numbered ? `${number}` : `${one.category || ""} ${one.score.toFixed(2)}`;
       const long = pen.measureText(text).width + 2 * line;
       const top = Math.max(0, y - size - line), left = Math.max(0, Math.min(x, width - long));
       pen.fillRect(left, top, long, size + line);
@@ -273,37 +295,55 @@ if (typeof document !== "undefined") (function () {
     state.address = null;
   }
 
+  /** Hide the picture, and do not wait for one that has been asked for. */
+  function withoutPicture() {
+    if (state.drawing) state.drawing.abort();
+    hidePicture();
+  }
+
   async function picture(path) {
     if (!state.file) return;
-    say("…", false);
+    if (state.drawing) state.drawing.abort();
+    const drawing = state.drawing = new AbortController();
+    say("drawing …", false);
+    at("result").setAttribute("aria-busy", "true");
     try {
-      const answer = await ask(path, {method: "POST", body: state.file});
+      const answer = await ask(path, {method: "POST", body: state.file, signal: drawing.signal});
+      const blob = await answer.blob();
       hidePicture();
-      state.address = URL.createObjectURL(await answer.blob());
+      state.address = URL.createObjectURL(blob);
       at("picture").src = state.address;
+      await at("picture").decode();
       at("picture").hidden = false;
-      say("", false);
+      at("picture").scrollIntoView({block: "nearest"});
+      say(state.said, false);
     } catch (error) {
-      say(error.message, true);
+      if (!drawing.signal.aborted) say(error.message, true);
+    } finally {
+      if (state.drawing === drawing) at("result").removeAttribute("aria-busy");
     }
   }
 
   const zone = at("zone");
   at("file").addEventListener("change", event => choose(event.target.files[0]));
-  zone.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
-  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-  zone.addEventListener("drop", event => {
+  // The whole page takes drops: a browser opens an image that is dropped elsewhere, and the page would be gone.
+  document.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
+  document.addEventListener("dragleave", event => { if (!event.relatedTarget) zone.classList.remove("over"); });
+  document.addEventListener("drop", event => {
     event.preventDefault();
     zone.classList.remove("over");
+    if (!event.dataTransfer.files.length) return;
+    at("file").files = event.dataTransfer.files; // which shows the name
     choose(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", event => choose([...event.clipboardData.files][0]));
   at("threshold").addEventListener("input", () => {
     at("value").textContent = Number(at("threshold").value).toFixed(2);
-    hidePicture();
+    withoutPicture();
     show();
   });
   at("model").addEventListener("change", chooseModel);
+  at("keyed").addEventListener("submit", event => event.preventDefault());
   at("key").addEventListener("change", loadModels);
   at("explain").addEventListener("click", () => picture(`explain?${query({})}`));
   at("draw").addEventListener("click", () => picture(`draw?${query({threshold: at("threshold").value})}`));

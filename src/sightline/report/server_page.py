@@ -31,25 +31,26 @@ def server_page() -> str:
 
 _CONTROLS = (
     '<p id="models" hidden><label>Model <select id="model"></select></label></p>'
-    '<p id="keyed" hidden><label>API key <input id="key" type="password" autocomplete="off"></label></p>'
+    '<form id="keyed" hidden><label>API key <input id="key" type="password" autocomplete="off"></label></form>'
     '<label id="zone"><b>Drop an image here</b>, paste one, or choose a file'
     '<input id="file" type="file" accept="image/*,video/*,.npy,.tif,.tiff"></label>'
     '<p id="status" class="soft" role="status"></p>'
 )
 _RESULT = (
-    '<p><label id="slider">Minimum score <input id="threshold" type="range" min="0" max="1" step="0.01"> '
+    '<p id="tools"><label id="slider">Minimum score <input id="threshold" type="range" min="0" max="1" step="0.01"> '
     '<output id="value"></output></label> <button id="explain">Heat map</button> '
     '<button id="draw">Drawn by the server</button></p>'
     '<div class="grid"><div><canvas id="canvas" role="img" aria-label="the image with the prediction" '
     'data-colours="%s"></canvas><img id="picture" alt="the picture of the server" hidden></div>'
-    '<div class="wide"><table><tbody id="list"></tbody></table></div></div>'
+    '<div class="wide"><table aria-label="what was found"><tbody id="list"></tbody></table></div></div>'
 )
 _CSS = (
     "[hidden]{display:none!important}nav{display:none}header{padding-bottom:.6rem}"
     "#zone{display:block;border:2px dashed var(--line);border-radius:12px;padding:2rem 1rem;text-align:center;"
     "cursor:pointer}#zone.over{border-color:var(--accent)}#zone input{display:block;margin:.8rem auto 0;max-width:100%}"
     "canvas,#picture{width:100%;height:auto;border-radius:8px;display:block;margin-bottom:.6rem}"
-    "#slider{margin-right:1rem;white-space:nowrap}#threshold{vertical-align:middle;max-width:40vw}"
+    "#tools{display:flex;flex-wrap:wrap;gap:.5rem;align-items:center}#keyed{margin-bottom:.8rem}"
+    "#result[aria-busy]{cursor:progress}#slider{margin-right:1rem;white-space:nowrap}#threshold{vertical-align:middle;max-width:40vw}"
     "button,select,input[type=password]{font:inherit;color:inherit;background:var(--paper);"
     "border:1px solid var(--line);border-radius:8px;padding:.15rem .7rem;cursor:pointer}"
     ".bad{color:var(--bad)}td{vertical-align:middle}"
