@@ -143,6 +143,7 @@ if (typeof document !== "undefined") (function () {
     if (!file) return;
     state.file = file;
     state.answer = null;
+    say("reading …", false);
     let bitmap = null;
     try {
       bitmap = await createImageBitmap(file);
