@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
     weights = start.data if start is not None and variant.pretrained else None
     model = sl.create_model(args.model, data.classes, weights, image_size=args.image_size)
     name = f"{args.model}_{args.variant}_{args.seed}" + ("" if args.images is None else f"_{args.images}")
+    name += "" if settings.get("minutes") is None else f"_{settings['minutes']:g}min"
     run = sl.train(
         model,
         images,
@@ -138,7 +139,7 @@ def first_of_each_class(data: sl.Dataset, count: int) -> sl.Dataset:
 
 def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
     """What tells a row from others; rows of before `--model` and `--images` lack them."""
-    return row["variant"], row.get("model", MODEL), row.get("images"), row["seed"]
+    return row["variant"], row.get("model", MODEL), row.get("images"), row["minutes"], row["seed"]
 
 
 def stored() -> list[dict[str, Any]]:
@@ -152,7 +153,7 @@ def keep(row: dict[str, Any]) -> None:
     try:
         others = [r for r in stored() if key_of(r) != key_of(row)]
         order = list(VARIANTS)
-        rows = sorted([*others, row], key=lambda r: (order.index(r["variant"]), r["seed"]))
+        rows = sorted([*others, row], key=lambda r: (order.index(r["variant"]), -(r["minutes"] or 0), r["seed"]))
         RESULTS.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n")
         RESULTS.with_suffix(".md").write_text(table(rows))
     finally:
@@ -192,8 +193,8 @@ def rows_of(rows: list[dict[str, Any]]) -> list[str]:
         "| run | minutes | epochs | top-1 | balanced accuracy | CPU s | load |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for name, model in dict.fromkeys((r["variant"], r.get("model", MODEL)) for r in rows):
-        own = [r for r in rows if (r["variant"], r.get("model", MODEL)) == (name, model)]
+    for name, model, budget in dict.fromkeys((r["variant"], r.get("model", MODEL), r["minutes"]) for r in rows):
+        own = [r for r in rows if (r["variant"], r.get("model", MODEL), r["minutes"]) == (name, model, budget)]
         values = [r["top1"] for r in own]
         spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
         title = VARIANTS[name].title + ("" if model == MODEL else f" ({model})")

@@ -31,6 +31,7 @@ from sightline.training.ema import Ema
 from sightline.training.guard import Guard, NonFiniteLoss
 from sightline.training.loader import EpochBatches, make_loader, trainable, worker_count
 from sightline.training.metrics_log import MetricsLog, atomic_write, choose_metric, plain_row, require_metric, score
+from sightline.training.norm_warmup import NormWarmup
 from sightline.training.optimizer import make_optimizer, parameter_groups
 from sightline.training.progress import ProgressDisplay, duration, losses_text
 from sightline.training.recipe import Recipe
@@ -38,6 +39,31 @@ from sightline.training.records import Records
 from sightline.training.run import Run, cpu_name, existing_run_folder, new_folder, new_run_folder, write_environment
 from sightline.training.schedule import Clock
 from tests.training import toy
+
+
+def test_running_statistics_follow_within_few_steps():
+    """After 90 steps of the same images, a norm's statistics are those of the images, whatever its own momentum."""
+    quick, slow, cumulative = (nn.BatchNorm2d(2, momentum=momentum) for momentum in (0.2, 0.01, None))
+    model = nn.ModuleList([quick, slow, cumulative])
+    warmup = NormWarmup(model)
+    images = 3 * torch.randn(4, 2, 5, 5) + 7
+    before = 1.0  # the part of the statistics that is still what they began with
+    for step in range(90):
+        warmup.begin_step(step)
+        slow(images)
+        before *= 0.9
+    mean, variance = images.mean((0, 2, 3)), images.var((0, 2, 3))
+    torch.testing.assert_close(slow.running_mean, (1 - before) * mean)
+    torch.testing.assert_close(slow.running_var, (1 - before) * variance + before)
+    momentums = {}
+    for step in (99, 199, 999, 5000):
+        warmup.begin_step(step)
+        momentums[step] = slow.momentum
+    assert momentums == {99: 0.1, 199: 0.05, 999: 0.01, 5000: 0.01}
+    assert (quick.momentum, cumulative.momentum) == (0.2, None)
+    warmup.begin_step(0)
+    warmup.end()
+    assert slow.momentum == 0.01
 
 
 def test_ema_against_its_definition():

@@ -127,6 +127,7 @@ def fit(
     finally:
         session.held.close()
         session.freezing.end()
+        session.norms.end()
         for part in session.features:
             part.remove()
         devices.stop_trackers(session.accelerator)
@@ -150,6 +151,7 @@ def train_epoch(session: Session, epoch: int) -> Row:
     session.order.begin(epoch, state.batch)
     for images, targets in session.loader:
         state.lr = set_learning_rate(optimizer, recipe, state.step, session.clock.progress)
+        session.norms.begin_step(state.step)
         guard.begin(images, targets, epoch, state.step, state.lr)
         share = session.order.share(state.batch)
         with accelerator.accumulate(net):

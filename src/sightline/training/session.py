@@ -27,6 +27,7 @@ from sightline.training.freezing import Freezing
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
 from sightline.training.loader import EpochBatches, Items, make_loader, require_fitting
+from sightline.training.norm_warmup import NormWarmup
 from sightline.training.optimizer import make_optimizer
 from sightline.training.progress import ProgressDisplay, duration
 from sightline.training.recipe import Recipe
@@ -63,6 +64,7 @@ class Session:
         budget: warns if the time budget is too short.
         interrupts: handles Ctrl-C.
         freezing: which parts of the model learn in which epoch.
+        norms: lets the running statistics of batch normalisation follow quickly at first.
         features: cached features of the training images and of the validation images; empty without a cache.
         held: releases the lock of the run's folder when it is closed.
         closing: whether augmentation has switched to its last part; None if the augmentation has no such part.
@@ -84,6 +86,7 @@ class Session:
     budget: BudgetWatch
     interrupts: Interrupts
     freezing: Freezing
+    norms: NormWarmup
     features: list[CachedFeatures]
     held: ExitStack
     closing: bool | None = None
@@ -251,6 +254,7 @@ def set_up(
         BudgetWatch(recipe, clock, model, display.warn, quick_model),
         Interrupts(enabled=accelerator.num_processes == 1),
         freezing,
+        NormWarmup(model),
         features,
         held,
     )
