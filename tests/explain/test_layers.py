@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.explain.hooks import as_map
-from sightline.explain.layers import default_layer, layer_frame, layer_named
+from sightline.explain.layers import default_layer, layer_named
 from sightline.explain.target import Target, prepared
 from sightline.models.creation import create_model
 from sightline.models.model import Model
@@ -126,31 +126,3 @@ def test_a_model_that_does_not_know_its_maps() -> None:
 
     with pytest.raises(InputError, match="name one of its 2 layers, such as 'body'"):
         default_layer(Own())
-
-
-@pytest.mark.parametrize(("name", "side"), [("unet", 64), ("unet", 100), ("fcn8s_vgg16", 64), ("fcn32s_vgg16", 96)])
-def test_maps_that_cover_more_than_the_batch(name: str, side: int) -> None:
-    """A change of one cell's pixels changes that cell of the map most."""
-    model = model_of(name)
-    batch = prepared(model, image(side, side))
-    path = default_layer(model)
-    x1, y1, x2, y2 = layer_frame(model, path, Target(), batch) or (0, 0, 0, 0)
-    assert x2 > x1
-    assert y2 > y1
-    layer, seen = layer_named(model, path), []
-    hook = layer.register_forward_hook(lambda module, _, out: seen.append(out))
-    pixels = batch.tensor.clone().requires_grad_()
-    network: Any = model.network
-    network(pixels)
-    hook.remove()
-    (values,) = seen
-    height, width = values.shape[-2:]
-    row, column = height // 2, width // 2
-    (gradient,) = torch.autograd.grad(values[0, :, row, column].abs().sum(), pixels)
-    weight = gradient.square().sum((0, 1))
-    weight = weight / weight.sum()
-    centre_y = (weight.sum(1) * (torch.arange(weight.shape[0]) + 0.5)).sum()
-    centre_x = (weight.sum(0) * (torch.arange(weight.shape[1]) + 0.5)).sum()
-    cell = (y2 - y1) / height
-    assert abs(float(centre_y) - (y1 + (row + 0.5) * cell)) < cell
-    assert abs(float(centre_x) - (x1 + (column + 0.5) * (x2 - x1) / width)) < cell

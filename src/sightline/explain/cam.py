@@ -31,17 +31,17 @@ class CAM(LayerMethod):
         self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
     ) -> Tensor:
         layer, size = self.require_layer(layer), image_size(inputs)
-        maps, gradients = maps_and_gradients(function, inputs, layer)
+        maps, gradients, places = maps_and_gradients(function, inputs, layer)
         if len(maps) > 1 or maps[0].ndim != 4:
             raise _cannot(layer, "the layer returns several maps or tokens")
         (a,), (g,) = maps, gradients
         weights = g.mean((2, 3), keepdim=True)
         if not _equal(g, weights.expand_as(g)):
             raise _cannot(layer, "the score does not average the layer's maps")
-        _, (other,) = maps_and_gradients(function, inputs, layer, _other_maps)
+        _, (other,), _ = maps_and_gradients(function, inputs, layer, _other_maps)
         if not _equal(other, g):
             raise _cannot(layer, "the score is not linear in the layer's maps")
-        return summed([(a * weights * a[0, 0].numel()).sum(1)], size, frame)
+        return summed([(a * weights * a[0, 0].numel()).sum(1)], size, places if frame is None else [frame])
 
 
 def _other_maps(maps: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.explain.box_targets import DetectedBox, in_image, require_detector
 from sightline.explain.hooks import unchanged
-from sightline.explain.layers import default_layer, layer_frame, layer_named
+from sightline.explain.layers import default_layer, layer_named
 from sightline.explain.method import Function, Method
 from sightline.explain.methods import method_named
 from sightline.explain.peaks import peaks
@@ -156,8 +156,7 @@ def heat_of_batch(
     if not method.needs_layer:
         return method.explain(function, batch.tensor), None
     path = default_layer(model, target) if layer is None else layer
-    frame = layer_frame(model, path, target, batch)
-    return method.explain(function, batch.tensor, layer_named(model, path), frame), path
+    return method.explain(function, batch.tensor, layer_named(model, path), target.frame), path
 
 
 def _function(model: Model, batch: ImageBatch, method: Method, target: Target) -> Function:

@@ -54,7 +54,11 @@ def unchanged(model: nn.Module, device: torch.device | str | None = None) -> Ite
 
 
 @contextmanager
-def captured(layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None) -> Iterator[list[Tensor]]:
+def captured(
+    layer: nn.Module,
+    change: Callable[[Tensor], Tensor] | None = None,
+    found: Callable[[Tensor], object] | None = None,
+) -> Iterator[list[Tensor]]:
     """Context that collects the maps that a layer returns, as the leaves that gradients are computed for.
 
     A layer may return several maps (a list or dictionary, such as a feature pyramid), and may be called several times
@@ -65,6 +69,7 @@ def captured(layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None)
     Args:
         layer: the layer.
         change: function applied to every collected map, before the successors receive it; None for no change.
+        found: called with each map as the layer returned it, in the order of the list.
 
     Yields:
         The list that is filled during the forward pass: tensors [N, C, h, w], or [N, L, C] for tokens.
@@ -73,6 +78,8 @@ def captured(layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None)
 
     def collect(value: Any) -> Any:
         if isinstance(value, Tensor) and value.is_floating_point() and value.ndim in (3, 4):
+            if found is not None:
+                found(value)
             own = value.detach() if change is None else change(value.detach())
             if torch.is_grad_enabled():
                 own = own.clone().requires_grad_()

@@ -7,9 +7,8 @@ import difflib
 from torch import nn
 
 from sightline.errors import InputError
-from sightline.explain.target import Box, Target
+from sightline.explain.target import Target
 from sightline.models.model import Model
-from sightline.structures import ImageBatch
 from sightline.words import counted
 
 
@@ -47,20 +46,6 @@ def layer_named(model: nn.Module, path: str) -> nn.Module:
     ends = [name for name in names if wanted and name.endswith(f".{wanted}")][:3]
     near = ends or difflib.get_close_matches(wanted, names, 3, cutoff=0.5) or names[-3:]
     raise InputError(f"the model has no layer {path!r}; the nearest are {', '.join(map(repr, near))}")
-
-
-def layer_frame(model: Model, path: str, target: Target, batch: ImageBatch) -> Box | None:
-    """The rectangle that the maps of a layer cover, in pixels of a batch of one image; None for the whole batch.
-
-    A network that runs on crops has maps of the crop. A network that pads its input further has larger maps; this is
-    only known for the model's default layers.
-    """
-    if target.frame is not None:
-        return target.frame
-    if not any(layer is layer_named(model, path) for layer in model.map_layers()):
-        return None
-    height, width = batch.tensor.shape[-2:]
-    return model.map_frame((int(height), int(width)))
 
 
 def paths(model: nn.Module) -> list[str]:

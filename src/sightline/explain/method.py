@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from sightline.errors import InputError
 from sightline.explain.hooks import as_map, captured, require_maps
 from sightline.explain.perturbation import BASELINES
+from sightline.explain.placement import Cells, Placement
 from sightline.progress import progress_bar
 from sightline.runtime.values import require_seed, require_whole
 from sightline.structures import Size
@@ -47,8 +49,9 @@ class Method:
             function: see `Function`.
             inputs: [1, C, H, W] float, the image in the pixels of a network batch.
             layer: layer of the network, for methods that need one.
-            frame: (x1, y1, x2, y2) of the rectangle that the layer's maps cover, in pixels of the batch; None for the
-                whole batch. Other methods ignore it.
+            frame: (x1, y1, x2, y2) of the rectangle that the layer's maps cover, in pixels of the batch, for a network
+                that runs on crops; None if the network sees the batch: then the place of each cell is computed.
+                Methods that need no layer ignore it.
 
         Returns:
             [H, W] float heat map in pixels of the batch; high values speak for the target.
@@ -66,10 +69,11 @@ class LayerMethod(Method):
     ) -> Tensor:
         layer = self.require_layer(layer)
         size = image_size(inputs)
-        maps, gradients = maps_and_gradients(function, inputs, layer)
+        maps, gradients, places = maps_and_gradients(function, inputs, layer)
         with torch.no_grad():
             parts = zip(maps, gradients, strict=True)
-            return summed([self.heat(as_map(a, size), as_map(g, size)) for a, g in parts], size, frame)
+            heats = [self.heat(as_map(a, size), as_map(g, size)) for a, g in parts]
+            return summed(heats, size, places if frame is None else [frame] * len(heats))
 
     def heat(self, maps: Tensor, gradients: Tensor) -> Tensor:
         """Maps [1, C, h, w] and their gradients of the same shape → heat [1, h, w]."""
@@ -144,22 +148,22 @@ def image_size(inputs: Tensor) -> Size:
 
 def maps_and_gradients(
     function: Function, inputs: Tensor, layer: nn.Module, change: Callable[[Tensor], Tensor] | None = None
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The maps of a layer and the gradients of the function's value with respect to them, by one forward pass and a
-    backward pass that ends at the layer.
+) -> tuple[list[Tensor], list[Tensor], list[Cells | None]]:
+    """The maps of a layer, the gradients of the function's value with respect to them, and the places of their cells,
+    by one forward pass and a backward pass that ends at the layer.
 
     Args:
         function, inputs, layer: as for `Method.explain`.
         change: as for `captured`.
 
     Returns:
-        Lists of tensors of equal shapes: [1, C, h, w], or [1, L, C] for tokens. The gradient of a map that the value
-        does not depend on is 0.
+        Lists of maps and gradients of equal shapes: [1, C, h, w], or [1, L, C] for tokens, and of places, None where
+        they are not known. The gradient of a map that the value does not depend on is 0.
 
     Raises:
         InputError: the layer returned no map, or the value depends on none of its maps.
     """
-    with torch.enable_grad(), captured(layer, change) as maps:
+    with torch.enable_grad(), placed(layer, inputs, change) as (maps, places):
         value = function(inputs).sum()
     require_maps(maps, layer)
     gradients = torch.autograd.grad(value, maps, allow_unused=True) if value.requires_grad else [None] * len(maps)
@@ -169,33 +173,58 @@ def maps_and_gradients(
             "name a layer between the image and the score"
         )
     filled = [torch.zeros_like(a) if g is None else g for a, g in zip(maps, gradients, strict=True)]
-    return [a.detach() for a in maps], filled
+    return [a.detach() for a in maps], filled, places
 
 
-def summed(heats: list[Tensor], size: Size, frame: Frame | None = None) -> Tensor:
+@contextmanager
+def placed(
+    layer: nn.Module, inputs: Tensor, change: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[tuple[list[Tensor], list[Cells | None]]]:
+    """Context that collects the maps of a layer, as `captured`, and the places of their cells in the batch.
+
+    Args:
+        layer, change: as for `captured`.
+        inputs: the batch that the function is called with in the context.
+    """
+    places: list[Cells | None] = []
+    with (
+        Placement(inputs) as placement,
+        captured(layer, change, lambda values: places.append(placement.cells(values))) as maps,
+    ):
+        yield maps, places
+
+
+def summed(heats: Sequence[Tensor], size: Size, places: Sequence[Cells | Frame | None]) -> Tensor:
     """Heat maps [1, h, w] of several maps of a layer → their sum at the size of the batch, [H, W]."""
-    return torch.stack([enlarged(heat[:, None].float(), size, frame)[0, 0] for heat in heats]).sum(0)
+    parts = zip(heats, places, strict=True)
+    return torch.stack([enlarged(heat[:, None].float(), size, place)[0, 0] for heat, place in parts]).sum(0)
 
 
-def enlarged(maps: Tensor, size: Size, frame: Frame | None = None) -> Tensor:
+def enlarged(maps: Tensor, size: Size, place: Cells | Frame | None = None) -> Tensor:
     """Resize maps bilinearly to the size of the batch.
 
     Args:
         maps: [N, C, h, w] float.
         size: (height, width) of the batch.
-        frame: the rectangle that the maps cover, in pixels of the batch; None for the whole batch.
+        place: the places of the cells, or the rectangle that the maps of a crop cover, in pixels of the batch; None if
+            the cells divide the batch evenly.
 
     Returns:
-        [N, C, height, width]; 0 outside the frame.
+        [N, C, height, width]; 0 outside a rectangle, the value of the nearest cell outside a map with known places.
     """
-    if frame is None:
+    if place is None:
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    x1, y1, x2, y2 = frame
+    cropped = not isinstance(place, Cells)
+    x1, y1, x2, y2 = place.rectangle(_size(maps)) if isinstance(place, Cells) else place
     # position of each pixel's centre in the frame, from −1 to 1
     x, y = (
         ((torch.arange(side, device=maps.device) + 0.5 - low) / (high - low)) * 2 - 1
         for side, low, high in ((size[1], x1, x2), (size[0], y1, y2))
     )
     grid = torch.stack(torch.broadcast_tensors(x, y[:, None]), -1).to(maps).expand(len(maps), -1, -1, -1)
-    inside = (x.abs() <= 1) & (y.abs() <= 1)[:, None]
-    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False) * inside
+    large = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    return large * ((x.abs() <= 1) & (y.abs() <= 1)[:, None]) if cropped else large
+
+
+def _size(maps: Tensor) -> Size:
+    return int(maps.shape[-2]), int(maps.shape[-1])

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sightline.explain.hooks import as_map, captured, require_maps
-from sightline.explain.method import Frame, Function, LayerMethod, Perturbation, enlarged, image_size, summed
+from sightline.explain.hooks import as_map, require_maps
+from sightline.explain.method import Frame, Function, LayerMethod, Perturbation, enlarged, image_size, placed, summed
+from sightline.explain.placement import Cells
 from sightline.runtime.values import require_whole
 from sightline.structures import Size
 
@@ -38,20 +39,21 @@ class ScoreCAM(Perturbation, LayerMethod):
         self, function: Function, inputs: Tensor, layer: nn.Module | None = None, frame: Frame | None = None
     ) -> Tensor:
         layer, size = self.require_layer(layer), image_size(inputs)
-        with torch.no_grad(), captured(layer) as found:
+        with torch.no_grad(), placed(layer, inputs) as (found, known):
             function(inputs)
         maps = [as_map(own, size)[0] for own in require_maps(found, layer)]
+        where: list[Cells | Frame | None] = [own if frame is None else frame for own in known]
         chosen = [self._chosen(own) for own in maps]
         places = [(level, channel) for level, channels in enumerate(chosen) for channel in channels]
         base = self.removed(inputs)
 
         def changed(start: int, stop: int) -> Tensor:
-            masks = torch.cat([_mask(maps[level][channel], size, frame) for level, channel in places[start:stop]])
+            masks = torch.cat([_mask(maps[level][c], size, where[level]) for level, c in places[start:stop]])
             return torch.lerp(base, inputs, masks.to(inputs))
 
         weights = self.scores(function, len(places), changed).softmax(0).split([len(c) for c in chosen])
         parts = zip(maps, chosen, weights, strict=True)
-        return summed([(w[:, None, None] * own[list(c)]).sum(0)[None].relu() for own, c, w in parts], size, frame)
+        return summed([(w[:, None, None] * own[list(c)]).sum(0)[None].relu() for own, c, w in parts], size, where)
 
     def _chosen(self, maps: Tensor) -> list[int]:
         if self.samples is None or self.samples >= len(maps):
@@ -59,8 +61,8 @@ class ScoreCAM(Perturbation, LayerMethod):
         return sorted(maps.amax((1, 2)).topk(self.samples).indices.tolist())
 
 
-def _mask(values: Tensor, size: Size, frame: Frame | None) -> Tensor:
+def _mask(values: Tensor, size: Size, place: Cells | Frame | None) -> Tensor:
     """One map [h, w] → mask [1, 1, H, W] in [0, 1]; a constant map gives 0, as if all pixels were removed."""
-    large = enlarged(values[None, None].float(), size, frame)
+    large = enlarged(values[None, None].float(), size, place)
     low, high = large.aminmax()
     return (large - low) / (high - low) if high > low else torch.zeros_like(large)

@@ -192,13 +192,6 @@ class Model(nn.Module):
         """
         return []
 
-    def map_frame(self, size: Size) -> tuple[int, int, int, int] | None:
-        """The rectangle (x1, y1, x2, y2), in pixels of a batch of `size` (height, width), that these maps cover.
-
-        None if it is the whole batch. It exceeds the batch if the network pads it further.
-        """
-        return None
-
     def before_training(self, folder: Path, *, same_images: bool) -> None:
         """Hook called once before training. It does nothing by default.
 

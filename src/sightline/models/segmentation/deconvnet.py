@@ -26,8 +26,7 @@ from sightline.models.weights import shared_keys
 from sightline.nn.backbones.vgg import VGG, vgg16_bn
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import max_pool_positions, max_unpool
-from sightline.structures import Classes, Size
-from sightline.structures.batch import Frame
+from sightline.structures import Classes
 
 
 class Unpooled(Segmenter):
@@ -90,10 +89,6 @@ class MirroredVGG(nn.Module):
     def map_layers(self) -> list[nn.Module]:
         """The last block of the encoder, before its pooling."""
         return [self.encoder[-1]]
-
-    def map_frame(self, size: Size) -> Frame:
-        """As of `Model.map_frame`: with the padding of a small image."""
-        return 0, 0, max(size[1], self.least), max(size[0], self.least)
 
 
 def blocks(net: VGG) -> list[nn.Sequential]:

@@ -32,7 +32,6 @@ from sightline.nn.layers.fully_convolutional import subsampled_convolution
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.ops.upsampling import bilinear_kernel
 from sightline.structures import Classes, Size
-from sightline.structures.batch import Frame
 
 
 class FCN(Segmenter):
@@ -93,10 +92,6 @@ class SkipNetwork(nn.Module):
         """Those of the encoder."""
         return map_layers(self.encoder)
 
-    def map_frame(self, size: Size) -> Frame | None:
-        """As of `Model.map_frame`, for the last map."""
-        return self.encoder.map_frame(size) if isinstance(self.encoder, ConvolutionalVGG) else None
-
 
 class ConvolutionalVGG(nn.Module):
     """VGG-16 with its first two fully connected layers as convolutions, on an image padded by 100 pixels.
@@ -147,14 +142,6 @@ class ConvolutionalVGG(nn.Module):
     def map_layers(self) -> list[nn.Module]:
         """The fully connected layers, whose map is the last."""
         return [self.dense]
-
-    def map_frame(self, size: Size) -> Frame:
-        """The rectangle that the last map covers, (x1, y1, x2, y2) in pixels of an image of `size` (height, width).
-
-        Each cell sees 7 × 7 cells of 32 pixels of the padded image, and is drawn in the middle of them.
-        """
-        rows, columns = (-(-(side + 198) // 32) - 6 for side in size)
-        return -3, -3, 32 * columns - 3, 32 * rows - 3
 
 
 def upsampling(channels: int, factor: int, *, padded: bool) -> nn.ConvTranspose2d:

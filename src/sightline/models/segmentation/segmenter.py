@@ -16,19 +16,9 @@ from sightline.nn.backbones.map_layers import map_layers
 from sightline.ops.pixel_losses import pixel_cross_entropy
 from sightline.ops.resized_logits import ResizedLogits
 from sightline.structures import IGNORE, ClassMap, ImageBatch, Size
-from sightline.structures.batch import Frame
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Logits [N, K, H, W] and labels [N, H, W] int64 with `IGNORE` → a scalar."""
-
-
-@runtime_checkable
-class FramedMaps(Protocol):
-    """A network whose last map does not cover exactly the batch."""
-
-    def map_frame(self, size: Size) -> Frame | None:
-        """As of `Model.map_frame`."""
-        ...
 
 
 @runtime_checkable
@@ -144,10 +134,6 @@ class Segmenter(Model):
     def map_layers(self) -> list[nn.Module]:
         """The last map of the encoder."""
         return map_layers(self.network)[-1:]
-
-    def map_frame(self, size: Size) -> Frame | None:
-        own = self.network
-        return own.map_frame(size) if isinstance(own, FramedMaps) else None
 
     def losses(self, outputs: Mapping[str, Tensor], labels: Tensor) -> Losses:
         """The loss of each output: "loss_pixels", and "loss_NAME" for auxiliary outputs."""

@@ -29,7 +29,6 @@ from sightline.nn.layers import ConvNormAct, NormLayer
 from sightline.ops.padding import mirror_pad
 from sightline.ops.pixel_losses import CROSS_ENTROPY, PixelLosses
 from sightline.structures import Classes, Size
-from sightline.structures.batch import Frame
 
 
 class UNet(Segmenter):
@@ -99,18 +98,6 @@ class UNetwork(nn.Module):
     def map_layers(self) -> list[nn.Module]:
         """The lowest level."""
         return [self.bottom]
-
-    def map_frame(self, size: Size) -> Frame | None:
-        """As of `Model.map_frame`.
-
-        Two unpadded convolutions take two pixels off each side of a level's map, and the lowest level's twice as much
-        again as those above it.
-        """
-        if not self.valid:
-            return None
-        height, width = self.tile(size)
-        lost = sum(2 * 2**level for level in range(self.depth + 1))  # on each side, in pixels of the image
-        return lost - self.margin, lost - self.margin, width - lost - self.margin, height - lost - self.margin
 
     @property
     def margin(self) -> int:
