@@ -10,13 +10,13 @@ the operations that PyTorch really carries out: convolution, pooling, padding, c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sightline.structures import Size
@@ -106,7 +106,7 @@ class Placement(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         values = func(*args, **(kwargs or {}))
-        made = [part for part in tree_leaves(values) if isinstance(part, Tensor) and part.ndim >= 3]
+        made = list(_maps((values,)))
         if made:
             given = _named(func, args, kwargs or {})
             for part in made:
@@ -116,8 +116,8 @@ class Placement(TorchDispatchMode):
         return values
 
     def _followed(self, func: Any, given: dict[str, Any], made: Tensor) -> Cells | None:
-        sources = [part for part in tree_leaves(list(given.values())) if isinstance(part, Tensor) and part.ndim >= 3]
-        known = [(source, self._known[source]) for source in sources if source in self._known]
+        places = ((source, self._known.get(source)) for source in _maps(given.values()))
+        known = [(source, cells) for source, cells in places if cells is not None]
         if not known:
             if func.overloadpacket.__name__ == "constant_pad_nd":
                 self._zeros[made] = given["pad"]
@@ -156,8 +156,22 @@ _PADDED = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 
 def _named(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an operation by the names of its schema; defaults are left out."""
-    names = [argument.name for argument in func._schema.arguments]
-    return dict(zip(names, args, strict=False)) | kwargs
+    return dict(zip(_names(func), args, strict=False)) | kwargs
+
+
+@cache
+def _names(func: Any) -> list[str]:
+    return [argument.name for argument in func._schema.arguments]
+
+
+def _maps(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors with at least three axes among values and lists of values."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.ndim >= 3:
+                yield value
+        elif isinstance(value, list | tuple):
+            yield from (part for part in value if isinstance(part, Tensor) and part.ndim >= 3)
 
 
 def _pair(value: Any, default: int) -> tuple[int, int]:
