@@ -39,5 +39,6 @@ def require_known(function: str, given: Iterable[str], known: Iterable[str]) -> 
     names = list(known)
     for name in given:
         if name not in names:
-            sentences = [did_you_mean(name, names, ""), f"It takes {', '.join(names)}"]
-            raise UnknownKeyword(f"{function} has no argument {name!r}; {' '.join(filter(None, sentences))}")
+            hint = did_you_mean(name, names, "")
+            takes = f"{hint} It takes" if hint else "it takes"
+            raise UnknownKeyword(f"{function} has no argument {name!r}; {takes} {', '.join(names)}")

@@ -331,11 +331,16 @@ def test_the_blur_keeps_the_mean_and_removes_detail(image: Tensor) -> None:
 
 def test_methods_are_found_by_name() -> None:
     assert list(METHODS) == [method.name for method in METHODS.values()]
-    assert method_named("Grad-CAM++") == GradCAMPlusPlus()
+    for name in METHODS:
+        assert method_named(name) == METHODS[name]()
+    for written in ("Grad-CAM++", "GradCAMpp", "GradCAMPlusPlus", "gradcam++"):
+        assert method_named(written) == GradCAMPlusPlus()
+    assert type(method_named("gradcam")) is METHODS["grad_cam"]
+    assert type(method_named("D-RISE")) is METHODS["d_rise"]
     assert method_named("RISE", samples=7) == RISE(samples=7)
-    with pytest.raises(InputError, match="there is no method 'gradcam'; did you mean 'grad_cam'"):
-        method_named("gradcam")
-    with pytest.raises(InputError, match="occlusion has no argument 'samples'; It takes"):
+    with pytest.raises(InputError, match="there is no method 'grad_kam'; did you mean 'grad_cam'"):
+        method_named("grad_kam")
+    with pytest.raises(InputError, match="occlusion has no argument 'samples'; it takes"):
         method_named("occlusion", samples=3)
 
 

@@ -16,7 +16,7 @@ import sightline as sl
 from sightline.explain.missed import Missed, MissedObjects
 from sightline.report.canvas import Canvas
 from sightline.report.html import write_report
-from sightline.report.missed import INSTEAD, MISSED, missed_page, missed_picture, missed_walls
+from sightline.report.missed import INSTEAD, MISSED, missed_page, missed_picture, missed_walls, spread
 from sightline.structures import Instances
 
 
@@ -53,6 +53,9 @@ def test_a_picture_shows_the_object_and_what_was_found_instead(data: sl.Dataset)
     assert alone.size == (240, 240)  # 60 × 60 pixels, four times as large
     assert np.asarray(alone)[120, 80].tolist() == list(MISSED)  # the left side at x = 40 of 20 … 80
     assert INSTEAD not in colours(alone)
+    corner = missed_picture(replace(record("no origin"), box=(90, 0, 100, 20)), data.image(0), 240)
+    assert corner.size == (240, 240)  # of the same pixels, moved into the image: x from 40, y to 60
+    assert np.asarray(corner)[20, 200].tolist() == list(MISSED)
     both = missed_picture(record("wrong class", (50, 40, 90, 60)), data.image(0), 240)
     assert {MISSED, INSTEAD} <= colours(both)
 
@@ -65,6 +68,13 @@ def test_labels_hold_the_scores(data: sl.Dataset, monkeypatch: pytest.MonkeyPatc
     missed_picture(replace(both, figures={"score": 0.123}, instead_score=0.9), data.image(0))
     expected = ["cat<b>", "dog", "cat<b> 0.12", "dog 0.90"]
     assert labels == list(zip(expected, [MISSED, INSTEAD] * 2, strict=True))
+
+
+def test_objects_of_many_images_are_shown() -> None:
+    records = [replace(record("no origin"), image=i) for i in range(10)]
+    assert [missed.image for missed in spread(records, 4)] == [0, 2, 5, 7]
+    assert spread(records[:3], 4) == records[:3]
+    assert spread([], 4) == []
 
 
 def test_walls_and_page_have_a_part_per_cause(data: sl.Dataset) -> None:

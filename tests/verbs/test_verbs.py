@@ -387,8 +387,8 @@ def test_keywords_of_the_data(folder):
     for call, wanted in (
         (lambda: sl.open_dataset(folder, formt="coco"), "open_dataset has no argument 'formt'; did you mean 'format'"),
         (lambda: data.filter(clases="cone"), "filter has no argument 'clases'; did you mean 'classes'"),
-        (lambda: data.split(validation=0.1), "split has no argument 'validation'; It takes train, val, test, seed"),
-        (lambda: sl.load("x", map_location="cpu"), "load has no argument 'map_location'; It takes path, device"),
+        (lambda: data.split(validation=0.1), "split has no argument 'validation'; it takes train, val, test, seed"),
+        (lambda: sl.load("x", map_location="cpu"), "load has no argument 'map_location'; it takes path, device"),
         (lambda: sl.list_models(tasks="x"), "models has no argument 'tasks'; did you mean 'task'"),
     ):
         with pytest.raises(InputError, match=wanted):

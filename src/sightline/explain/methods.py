@@ -31,7 +31,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_named(name: str, **settings: Any) -> Method:
-    """Return a method by its name: "grad_cam", or as papers write it: "Grad-CAM++", "D-RISE".
+    """Return a method by its name: "grad_cam", or as papers and other libraries write it: "Grad-CAM++", "GradCAM".
 
     Args:
         name: a key of `METHODS`.
@@ -40,12 +40,19 @@ def method_named(name: str, **settings: Any) -> Method:
     Raises:
         InputError: there is no such method, or it has no such setting.
     """
-    found = METHODS.get(str(name).strip().lower().replace("++", "_pp").replace("-", "_").replace(" ", "_"))
+    found = {_letters(known): method for known, method in METHODS.items()}.get(_letters(str(name)))
     if found is None:
         hint = did_you_mean(name, METHODS, "")
-        raise InputError(f"there is no method {name!r}; {hint + ' ' if hint else ''}There are {', '.join(METHODS)}")
+        known = f"{hint} There are" if hint else "there are"
+        raise InputError(f"there is no method {name!r}; {known} {', '.join(METHODS)}")
     require_known(found.name, settings, settings_of(found))
     return found(**settings)
+
+
+def _letters(name: str) -> str:
+    """The letters of a name in lower case, with "plusplus" and "++" as "pp"."""
+    written = name.lower().replace("plusplus", "pp").replace("++", "pp")
+    return "".join(letter for letter in written if letter.isalpha())
 
 
 def settings_of(method: Method | type[Method]) -> list[str]:

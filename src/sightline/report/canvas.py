@@ -124,9 +124,16 @@ class Canvas:
         self.picture.paste(Image.fromarray(pixels.round().astype(np.uint8)), (left, top))
 
 
-def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
-    """Return a new image with a dark title bar above."""
-    size = max(11, round(math.hypot(*picture.size) / 45 * scale))
+def heading(picture: Image.Image, text: str, scale: float = 1.0, size: int | None = None) -> Image.Image:
+    """Return a new image with a dark title bar above.
+
+    Args:
+        picture: RGB.
+        text: the title; its end is left out if it is too long.
+        scale: factor of the font size that fits the picture.
+        size: font size in pixels instead.
+    """
+    size = max(11, round(math.hypot(*picture.size) / 45 * scale)) if size is None else size
     font, text = font_for(text, size), drawable(text)
     strip = round(size * 1.7)
     out = Image.new("RGB", (picture.width, picture.height + strip), (24, 26, 31))

@@ -16,9 +16,12 @@ from sightline.explain.patches import ChannelPatches, require_channels
 from sightline.report.canvas import heading, side_by_side
 from sightline.report.pictures import as_picture, scaled_to
 from sightline.runtime.values import require_whole
+from sightline.words import counted
 
 _OUTSIDE = (128, 128, 128)
 """Colour of the part of a patch outside of the image."""
+_TITLE, _CAPTION = 15, 13
+"""Font sizes in pixels of a wall's title and of the captions of its rows."""
 
 
 def activation_wall(
@@ -26,11 +29,13 @@ def activation_wall(
     image: Any = None,
     *,
     channels: Sequence[int] | None = None,
-    count: int = 48,
+    count: int = 47,
     columns: int = 8,
     size: int = 128,
 ) -> Image.Image:
     """Draw the maps of a layer, the strongest channels first, each with its channel, minimum and maximum.
+
+    The title says the layer, how many of its channels are drawn, and the rows and columns of a map.
 
     Each map has its own colour scale (viridis) from its minimum to its maximum.
 
@@ -56,32 +61,41 @@ def activation_wall(
         low, high = float(values.min()), float(values.max())
         shown = Image.fromarray(_coloured((values - low) / (high - low) if high > low else np.zeros_like(values)))
         pictures.append(heading(shown.resize(shape, Image.Resampling.NEAREST), f"{channel}: {low:.3g} … {high:.3g}", 2))
-    return side_by_side(pictures, columns)
+    channels_in, rows, cells = found.maps.shape
+    title = f"{found.layer}: {_of(len(chosen), channels_in)} channels, {rows}×{cells} cells"
+    return heading(side_by_side(pictures, columns), title, size=_TITLE)
 
 
-def filter_wall(found: Filters, *, count: int = 256, columns: int | None = None, size: int = 48) -> Image.Image:
-    """Draw the filters of a convolution, enlarged without blurring.
+def filter_wall(
+    found: Filters, *, count: int | None = None, columns: int | None = None, size: int | None = None
+) -> Image.Image:
+    """Draw the filters of a convolution, enlarged without blurring. The title says the layer and what is drawn.
 
     Filters of three channels that see the pixels are drawn in colour: grey is 0, and each filter is scaled by its
     largest weight. Of other filters each channel is a grey picture, one row per filter.
 
     Args:
         found: the filters.
-        count: maximum number of filters.
-        columns: pictures per row; by default about a square, or the channels of a filter (at most 16).
-        size: longer side of each picture, in pixels.
+        count: maximum number of filters; by default 256 in colour, and 32 others.
+        columns: pictures per row; by default twice as many as rows, or the channels of a filter (at most 16).
+        size: longer side of each picture, in pixels; by default 64 in colour, and 32 otherwise.
     """
-    count, _, size = _checked(count, columns or 1, size)
+    coloured = found.of_pixels and found.weights.shape[1] == 3
+    most, side = (256, 64) if coloured else (32, 32)
+    count, _, size = _checked(most if count is None else count, columns or 1, side if size is None else size)
     weights = found.weights[:count].numpy()
     peak = np.abs(weights).max((1, 2, 3), keepdims=True)
     pixels = np.rint((weights / np.where(peak > 0, peak, 1) * 0.5 + 0.5) * 255).astype(np.uint8)
-    if found.of_pixels and pixels.shape[1] == 3:
-        columns = columns or math.ceil(math.sqrt(len(pixels)))
+    if coloured:
+        columns, what = columns or math.ceil(math.sqrt(2 * len(pixels))), "in colour"
         tiles = [Image.fromarray(np.ascontiguousarray(tile.transpose(1, 2, 0))) for tile in pixels]
     else:
         columns = columns or min(16, pixels.shape[1])
+        what = f"a row each: {_of(min(columns, pixels.shape[1]), pixels.shape[1])} channels"
         tiles = [Image.fromarray(channel).convert("RGB") for tile in pixels for channel in tile[:columns]]
-    return side_by_side([_enlarged(tile, size) for tile in tiles], columns, gap=2)
+    height, width = pixels.shape[-2:]
+    title = f"{found.layer}: {_of(len(pixels), len(found.weights))} filters of {height}×{width}, {what}; grey is 0"
+    return heading(side_by_side([_enlarged(tile, size) for tile in tiles], columns, gap=2), title, size=_TITLE)
 
 
 def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Image:
@@ -97,8 +111,10 @@ def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Ima
     for channel, patches in found.patches.items():
         tiles = [cut_out(data.image(patch.image), patch.box, size) for patch in patches]
         strongest = patches[0].value
-        rows.append(heading(side_by_side(tiles, len(tiles), gap=4), f"channel {channel}: at most {strongest:.3g}", 1.5))
-    return side_by_side(rows, 1)
+        caption = f"channel {channel}: at most {strongest:.3g}"
+        rows.append(heading(side_by_side(tiles, len(tiles), gap=4), caption, size=_CAPTION))
+    title = f"{found.layer}: where channels are most active in {counted(found.images)}"
+    return heading(side_by_side(rows, 1), title, size=_TITLE)
 
 
 def cut_out(image: Any, box: Sequence[float], size: int) -> Image.Image:
@@ -117,6 +133,10 @@ def cut(picture: Image.Image, box: Sequence[float]) -> Image.Image:
     if left < right and top < bottom:
         out.paste(picture.crop((left, top, right, bottom)), (left - x1, top - y1))
     return out
+
+
+def _of(shown: int, every: int) -> str:
+    return str(every) if shown == every else f"{shown} of {every}"
 
 
 def _coloured(values: NDArray[Any]) -> NDArray[np.uint8]:

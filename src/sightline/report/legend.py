@@ -12,14 +12,17 @@ from sightline.report.fonts import drawable, font_for
 from sightline.report.style import FAINT, INK, PAPER
 
 
-def with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour | None]]) -> Image.Image:
+def with_legend(
+    picture: Image.Image, entries: Sequence[tuple[str, Colour | None]], size: int | None = None
+) -> Image.Image:
     """Return a new image with a legend below.
 
     Args:
         picture: RGB.
         entries: texts with their colours; None for an empty box.
+        size: font size in pixels; by default it grows with the picture.
     """
-    size = max(10, round(np.hypot(*picture.size) / 55))
+    size = max(10, round(np.hypot(*picture.size) / 55)) if size is None else size
     line = round(size * 1.6)
     entries = [(drawable(text), colour) for text, colour in entries]
     fonts = [font_for(text, size) for text, _ in entries]

@@ -33,6 +33,8 @@ _LEGEND = (
 )
 _CONTEXT = 1.0
 """Pixels around an object in its picture, as a fraction of the longer side of its box."""
+_LETTERS = 14
+"""Font size of a wall's legend in pixels, which is about that of its captions."""
 
 
 def read_missed(folder: Path) -> dict[str, Any] | None:
@@ -66,6 +68,8 @@ def missed_section(values: Mapping[str, Any]) -> str:
 def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
     """Draw a missed object (red) and what was found instead (blue, dashed), with the pixels around them.
 
+    The picture is a square unless the image is narrower, so that pictures of several objects form a grid.
+
     Labels say the class of each, and the score of the best box that fits the object, or of what was found.
 
     Args:
@@ -76,9 +80,11 @@ def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
     whole = as_picture(image)
     boxes = [missed.box] if missed.instead is None else [missed.box, missed.instead]
     around = _CONTEXT * max(missed.box[2] - missed.box[0], missed.box[3] - missed.box[1], 4)
-    left, top = (max(0.0, min(box[k] for box in boxes) - around) for k in (0, 1))
-    right = min(float(whole.width), max(box[2] for box in boxes) + around)
-    bottom = min(float(whole.height), max(box[3] for box in boxes) + around)
+    spans = [(min(box[k] for box in boxes), max(box[k + 2] for box in boxes)) for k in (0, 1)]
+    side = max(high - low for low, high in spans) + 2 * around
+    (left, right), (top, bottom) = (
+        _window((low + high) / 2, side, float(limit)) for (low, high), limit in zip(spans, whole.size, strict=True)
+    )
     part = cut(whole, (left, top, right, bottom))
     scale = size / max(part.size)
     shown = scaled_to(part, size)
@@ -94,6 +100,12 @@ def missed_picture(missed: Missed, image: Any, size: int = 240) -> Image.Image:
     if missed.instead is not None:
         canvas.label(moved[1], _scored(missed.instead_class, missed.instead_score), INSTEAD)
     return shown
+
+
+def _window(middle: float, length: float, limit: float) -> tuple[float, float]:
+    """The part of 0 … `limit` of this length around the middle, moved to lie inside; all of it if it is shorter."""
+    low = min(max(0.0, middle - length / 2), max(0.0, limit - length))
+    return low, min(limit, low + length)
 
 
 def _scored(name: str, score: float | None) -> str:
@@ -120,11 +132,17 @@ def missed_walls(
     walls = {}
     for cause in found.counts:
         tiles = []
-        for missed in found.of_cause(cause)[:count]:
+        for missed in spread(found.of_cause(cause), count):
             sides = _sides(missed, data, heat, size)
             tiles.append(heading(side_by_side(list(sides.values()), 1), missed.name.rsplit("/", 1)[-1]))
-        walls[cause] = with_legend(side_by_side(tiles, columns), _LEGEND)
+        walls[cause] = with_legend(side_by_side(tiles, columns), _LEGEND, _LETTERS)
     return walls
+
+
+def spread(records: list[Missed], count: int) -> list[Missed]:
+    """At most `count` of the records, evenly spread over them, so that they come from as many images as possible."""
+    shown = min(count, len(records))
+    return [records[place * len(records) // shown] for place in range(shown)]
 
 
 def missed_page(
@@ -145,7 +163,7 @@ def missed_page(
     sections = [Section("causes", "Causes", causes(found.to_dict()) + legend)]
     for cause, number in found.counts.items():
         entries = []
-        for missed in found.of_cause(cause)[:count]:
+        for missed in spread(found.of_cause(cause), count):
             sides = _sides(missed, data, heat, 320)
             drawn = "".join(
                 f"<div><small>{esc(what)}</small>{picture(side, f'{missed.name}: {what}')}</div>"
@@ -172,7 +190,7 @@ def causes(values: Mapping[str, Any]) -> str:
         return sentence("Every object is found.")
     rows = [
         [
-            esc(cause),
+            f'<span class="text"><b>{esc(cause)}</b>: {esc(CAUSES.get(cause, ""))}</span>',
             str(number),
             f"{100 * number / objects:.1f} %",
             bar(number / max(counts.values())),
@@ -181,8 +199,7 @@ def causes(values: Mapping[str, Any]) -> str:
         for cause, number in counts.items()
     ]
     heads = ("cause", "objects", "of all", "", "classes")
-    meanings = "".join(f"<div><dt>{esc(cause)}</dt><dd>{esc(CAUSES.get(cause, ''))}</dd></div>" for cause in counts)
-    return f"{table(heads, rows, ends_in_text=True)}<dl>{meanings}</dl>"
+    return table(heads, rows, ends_in_text=True)
 
 
 def _most(values: Mapping[str, Any], cause: str) -> str:
