@@ -19,6 +19,7 @@ from sightline.errors import InputError
 from sightline.explain.methods import METHODS
 from sightline.explain.occlusion import Occlusion
 from sightline.models.model import Model
+from sightline.verbs.explain import ExplainedFolder
 
 NAMES = ["cat", "dog"]
 
@@ -121,10 +122,18 @@ def test_the_command_writes_a_picture_per_image(
     assert sorted(path.name for path in (place / "out").iterdir()) == ["0.png", "1.png", "explanations.json"]
 
 
+def test_a_long_list_is_cut_short() -> None:
+    own = {"file_name": "a.png", "method": "grad_cam", "target": "class dog", "layer": None, "peak": [1, 2]}
+    lines = str(ExplainedFolder(Path("out"), [own] * 23, ["a.png"] * 23, {"b.png": "it is empty"})).splitlines()
+    assert len(lines) == 1 + 20 + 2
+    assert lines[20] == "a.png: grad_cam for class dog: peak at x 2, y 1"
+    assert lines[21:] == ["and 3 more, see explanations.json", "left out: it is empty"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--method gradcam", "there is no method 'gradcam'; did you mean 'grad_cam'?"),
+        ("--method grad_kam", "there is no method 'grad_kam'; did you mean 'grad_cam'?"),
         ("--method ,", "--method ',' has no names"),
         (
             "--layer network.feature.18",

@@ -124,16 +124,28 @@ class Canvas:
         self.picture.paste(Image.fromarray(pixels.round().astype(np.uint8)), (left, top))
 
 
-def heading(picture: Image.Image, text: str, scale: float = 1.0, size: int | None = None) -> Image.Image:
-    """Return a new image with a dark title bar above.
+def titled(picture: Image.Image, text: str, size: int = 14) -> Image.Image:
+    """Return a new image with a text of one or more lines above, on a dark background.
 
     Args:
         picture: RGB.
-        text: the title; its end is left out if it is too long.
-        scale: factor of the font size that fits the picture.
-        size: font size in pixels instead.
+        text: the text; lines are broken between words.
+        size: font size in pixels.
     """
-    size = max(11, round(math.hypot(*picture.size) / 45 * scale)) if size is None else size
+    font, text = font_for(text, size), drawable(text)
+    lines = wrapped(text, font, picture.width - size)
+    line = round(size * 1.5)
+    out = Image.new("RGB", (picture.width, picture.height + line * len(lines) + size // 3), (24, 26, 31))
+    out.paste(picture, (0, out.height - picture.height))
+    pen = ImageDraw.Draw(out)
+    for number, part in enumerate(lines):
+        pen.text((size * 0.4, line * (number + 0.5)), part, fill=(235, 235, 235), font=font, anchor="lm")
+    return out
+
+
+def heading(picture: Image.Image, text: str, scale: float = 1.0) -> Image.Image:
+    """Return a new image with a dark title bar above."""
+    size = max(11, round(math.hypot(*picture.size) / 45 * scale))
     font, text = font_for(text, size), drawable(text)
     strip = round(size * 1.7)
     out = Image.new("RGB", (picture.width, picture.height + strip), (24, 26, 31))

@@ -13,15 +13,15 @@ from PIL import Image
 from sightline.explain.activations import Activations
 from sightline.explain.filters import Filters
 from sightline.explain.patches import ChannelPatches, require_channels
-from sightline.report.canvas import heading, side_by_side
+from sightline.report.canvas import heading, side_by_side, titled
 from sightline.report.pictures import as_picture, scaled_to
 from sightline.runtime.values import require_whole
 from sightline.words import counted
 
 _OUTSIDE = (128, 128, 128)
 """Colour of the part of a patch outside of the image."""
-_TITLE, _CAPTION = 15, 13
-"""Font sizes in pixels of a wall's title and of the captions of its rows."""
+_CAPTION = 12
+"""Font size of the captions of a wall's rows, in pixels."""
 
 
 def activation_wall(
@@ -61,9 +61,9 @@ def activation_wall(
         low, high = float(values.min()), float(values.max())
         shown = Image.fromarray(_coloured((values - low) / (high - low) if high > low else np.zeros_like(values)))
         pictures.append(heading(shown.resize(shape, Image.Resampling.NEAREST), f"{channel}: {low:.3g} … {high:.3g}", 2))
-    channels_in, rows, cells = found.maps.shape
-    title = f"{found.layer}: {_of(len(chosen), channels_in)} channels, {rows}×{cells} cells"
-    return heading(side_by_side(pictures, columns), title, size=_TITLE)
+    total, rows, cells = found.maps.shape
+    title = f"{found.layer}: {_of(len(chosen), total)} channels, {rows}×{cells} cells"
+    return titled(side_by_side(pictures, columns), title)
 
 
 def filter_wall(
@@ -95,7 +95,7 @@ def filter_wall(
         tiles = [Image.fromarray(channel).convert("RGB") for tile in pixels for channel in tile[:columns]]
     height, width = pixels.shape[-2:]
     title = f"{found.layer}: {_of(len(pixels), len(found.weights))} filters of {height}×{width}, {what}; grey is 0"
-    return heading(side_by_side([_enlarged(tile, size) for tile in tiles], columns, gap=2), title, size=_TITLE)
+    return titled(side_by_side([_enlarged(tile, size) for tile in tiles], columns, gap=2), title)
 
 
 def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Image:
@@ -112,9 +112,9 @@ def patch_wall(found: ChannelPatches, data: Any, *, size: int = 96) -> Image.Ima
         tiles = [cut_out(data.image(patch.image), patch.box, size) for patch in patches]
         strongest = patches[0].value
         caption = f"channel {channel}: at most {strongest:.3g}"
-        rows.append(heading(side_by_side(tiles, len(tiles), gap=4), caption, size=_CAPTION))
+        rows.append(titled(side_by_side(tiles, len(tiles), gap=4), caption, _CAPTION))
     title = f"{found.layer}: where channels are most active in {counted(found.images)}"
-    return heading(side_by_side(rows, 1), title, size=_TITLE)
+    return titled(side_by_side(rows, 1), title)
 
 
 def cut_out(image: Any, box: Sequence[float], size: int) -> Image.Image:

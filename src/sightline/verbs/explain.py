@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 EXPLANATIONS = "explanations"
 """The folder that contains the output folders if none is given."""
 JSON_FILE = "explanations.json"
+_LISTED = 20
+"""The number of explanations that a summary lists."""
 _SIDE = 480
 """The longer side of each picture in pixels."""
 
@@ -54,9 +56,11 @@ class ExplainedFolder:
 
     def __str__(self) -> str:
         lines = [f"{self.folder}: {counted(len(self.pictures), 'picture')} and {JSON_FILE}"]
-        for own in self.explanations:
+        for own in self.explanations[:_LISTED]:
             (y, x), layer = own["peak"], f", layer {own['layer']}" if own["layer"] else ""
             lines.append(f"{own['file_name']}: {own['method']} for {own['target']}{layer}: peak at x {x}, y {y}")
+        if len(self.explanations) > _LISTED:
+            lines.append(f"and {len(self.explanations) - _LISTED} more, see {JSON_FILE}")
         return "\n".join([*lines, *(f"left out: {sentence}" for sentence in self.errors.values())])
 
 

@@ -56,7 +56,7 @@ class TestOpening:
         with pytest.raises(InputError) as error:
             open_dataset(tmp_path)
         assert str(error.value) == (
-            f"{tmp_path} contains 1 images, 1 .md, but it is not a dataset in a known format. Its images have no "
+            f"{tmp_path} contains 1 image, 1 .md, but it is not a dataset in a known format. Its images have no "
             "labels: add them, such as a COCO .json or a YOLO .txt for each image; docs/formats.md lists the formats"
         )
 

@@ -15,6 +15,7 @@ from sightline.data.formats import convert, open_dataset
 from sightline.data.formats.image_labels import in_class_order
 from sightline.errors import InputError
 from sightline.structures import ClassScores
+from sightline.words import counted
 
 from .helpers import coco, coco_image, picture, text, write_json
 
@@ -115,6 +116,13 @@ class TestFolders:
     def test_what_is_no_folder_of_classes(self, tmp_path: Path, names: tuple[str, ...]) -> None:
         with pytest.raises(InputError, match="it is not a dataset in a known format"):
             open_dataset(pictures(tmp_path, *names))
+
+    @pytest.mark.parametrize("names", [("rose/a.jpg",), ("train/rose/a.jpg", "val/rose/b.jpg")])
+    def test_a_folder_of_one_class_says_what_is_missing(self, tmp_path: Path, names: tuple[str, ...]) -> None:
+        (pictures(tmp_path, *names) / "tulip").mkdir()
+        wanted = f"contains {counted(len(names))}, .* in folders named rose, and a classifier needs the folders of two"
+        with pytest.raises(InputError, match=wanted):
+            open_dataset(tmp_path)
 
     def test_folders_with_labels_of_their_own_are_no_classes(self, tmp_path: Path) -> None:
         pictures(tmp_path, "a/1.jpg", "b/2.jpg")

@@ -15,6 +15,7 @@ from sightline.data.formats.refusal import not_recognised
 from sightline.data.formats.semantic_classes import _colour
 from sightline.data.formats.yolo_lines import looks_like_keypoints
 from sightline.errors import InputError
+from sightline.words import counted
 
 from .helpers import picture, text
 
@@ -168,4 +169,4 @@ def test_datasets_inside_of_a_folder_are_named(tmp_path: Path, count: int, advic
         picture(tmp_path / name / "x.jpg")
     error = not_recognised(tmp_path, lambda folder: {} if folder == tmp_path else {"yolo": "labels"})
     assert re.search(advice, str(error)), error
-    assert f"contains {count} images, but it is not a dataset in a known format" in str(error)
+    assert f"contains {counted(count)}, but it is not a dataset in a known format" in str(error)

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from sightline.data.formats import files
 from sightline.data.formats.archives import SUFFIXES
 from sightline.data.formats.listed import head_of
 from sightline.data.images import is_image
 from sightline.errors import InputError
 from sightline.runtime.reading import shown
+from sightline.words import counted
 
 WHERE = "docs/formats.md lists the formats"
 _MOST = 20_000
@@ -40,7 +42,7 @@ def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -
     counts, images_in = _contents(root)
     total = sum(counts.values())
     many = "more than " if total >= _MOST else ""
-    parts = [f"{counts['images']} images"] if counts["images"] else []
+    parts = [counted(counts["images"])] if counts["images"] else []
     parts += [f"{count} {suffix}" for suffix, count in counts.most_common() if suffix != "images"][:3]
     holds = f"{many}{', '.join(parts)}" if parts else "no files"
     inside = _datasets_inside(root, recognise)
@@ -101,6 +103,12 @@ def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
             words = _of_file(file) if file is not None else ""
             if words:
                 return words
+    only = _only_class(root, images_in)
+    if only is not None:
+        return (
+            f"All its images are in folders named {shown(only)}, and a classifier needs the folders of two classes: "
+            "add another; for boxes, add labels such as a COCO .json or YOLO .txt"
+        )
     if len(images_in) > 1 and counts["images"]:
         return (
             "For masks, put the images into images/ and masks with the same names into masks/; for boxes, add "
@@ -109,6 +117,15 @@ def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
     if counts["images"]:
         return "Its images have no labels: add them, such as a COCO .json or a YOLO .txt for each image"
     return "Give the folder that contains the images and their labels"
+
+
+def _only_class(root: Path, images_in: Mapping[str, int]) -> str | None:
+    """The name of the folder or folders that hold all images, if it may be that of a class; None otherwise."""
+    names = {Path(at).name for at in images_in if Path(at) != root}
+    if len(names) != 1 or str(root) in images_in:
+        return None
+    (name,) = names
+    return None if files.of_layout(name) or files.split_name(name) in files.ORDER else name
 
 
 def _of_file(file: Path) -> str:
