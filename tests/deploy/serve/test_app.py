@@ -341,10 +341,10 @@ def test_explain_and_draw_give_pictures():
             answer = able.post(path, content=sent(width=64, height=48))
             assert answer.headers["content-type"] == "image/png", answer.text
             assert Image.open(io.BytesIO(answer.content)).width == 64
-        refused(able.post("/explain?target=bird", content=sent()), 422, "bird")
+        refused(able.post("/explain?target=bird", content=sent()), 404, "bird")
         for slow in ("lime", "d_rise"):
-            refused(able.post(f"/explain?method={slow}", content=sent()), 422, "must be one of cam, grad_cam")
-        refused(able.post("/explain?layer=nowhere", content=sent()), 422, "no layer 'nowhere'")
+            refused(able.post(f"/explain?method={slow}", content=sent()), 404, "must be one of cam, grad_cam")
+        refused(able.post("/explain?layer=nowhere", content=sent()), 404, "no layer 'nowhere'")
         refused(able.post("/explain?model=nowhere", content=sent()), 404, "there is no model 'nowhere'")
         best = able.post("/predict", content=sent()).json()["prediction"]["images"][0]["predictions"]
         assert sorted(one["category"] for one in best) == ["cat", "dog"]
@@ -352,7 +352,7 @@ def test_explain_and_draw_give_pictures():
 
 
 def test_a_model_without_explanations_says_so(plain):
-    refused(plain.post("/explain", content=sent()), 422, "predicts no boxes")
+    refused(plain.post("/explain", content=sent()), 404, "predicts no boxes")
 
 
 def test_class_maps_come_with_their_files():

@@ -58,8 +58,9 @@ schemathesis.openapi.media_type("application/octet-stream", images)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", [None, "secret"])
-def test_generated_requests_are_answered_as_described(key, tmp_path):
+@pytest.mark.parametrize(("name", "key"), [("spotter", "secret"), ("squeezenet1_1", None)])
+def test_generated_requests_are_answered_as_described(name, key, tmp_path):
+    """A model that is not explained, with a key, and one that is."""
     pytest.importorskip("uvicorn")
     if shutil.which("st", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("needs schemathesis")
@@ -67,7 +68,8 @@ def test_generated_requests_are_answered_as_described(key, tmp_path):
 
     (tmp_path / "image_hooks.py").write_text(HOOKS, encoding="utf-8")
     listener = listening("127.0.0.1", 0)
-    app = sl.server_app(Spotter(), api_key=key, max_queue=1000)
+    model = Spotter() if name == "spotter" else sl.create_model(name, classes=["cat", "dog"])
+    app = sl.server_app(model, api_key=key, max_queue=1000)
     threading.Thread(target=run, args=(app, ServerSettings(key), listener), daemon=True).start()
     root = Path(__file__).resolve().parents[3]
     places = os.pathsep.join([str(tmp_path), str(root), os.environ.get("PYTHONPATH", "")])

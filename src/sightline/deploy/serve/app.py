@@ -243,8 +243,15 @@ def _add_routes(app: FastAPI, server: _Server, page: str) -> None:
             if function is None:
                 raise Refusal(404, f"{loaded.model.title} cannot be explained; serve the model that it was made from")
             if method is not None and method not in loaded.methods:
-                raise Refusal(422, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
-            return lambda image: function(loaded.model, image, method, target, layer)
+                raise Refusal(404, f"method is {method!r}, but must be one of {', '.join(loaded.methods)}")
+
+            def explained(image: Any) -> Any:
+                try:
+                    return function(loaded.model, image, method, target, layer)
+                except InputError as error:  # the image has been read, so the model lacks the target or the layer
+                    raise Refusal(404, str(error)) from None
+
+            return explained
 
         def finish(served: Served, job: Job, name: str, result: Any) -> bytes:
             server.metrics.add("sightline_images_total", model=served.name)

@@ -27,7 +27,7 @@ def description(settings: ServerSettings) -> str:
 def body() -> dict[str, Any]:
     """The body of a request: an image, alone or in a form."""
     image = {"type": "string", "format": "binary", "minLength": 1, "description": "The bytes of an image file."}
-    form = {"type": "object", "properties": {FIELD: image}, "required": [FIELD]}
+    form = {"type": "object", "properties": {FIELD: image}, "required": [FIELD], "additionalProperties": False}
     content: dict[str, Any] = {kind: {"schema": image} for kind in IMAGE_TYPES}
     return {
         "requestBody": {
@@ -58,13 +58,13 @@ _REFUSALS = {
     409: "The model cannot be loaded again; the one in use stays.",
     413: "The body is too large, or the image has too many pixels.",
     415: "The body is not an image of a known format.",
-    422: "A parameter is wrong, the image is damaged, or it is not one that the model takes or explains.",
+    422: "A parameter is wrong, the image is damaged, or it is not one that the model takes.",
     503: "The queue is full, the answer took too long, or the server is shutting down; send the request again later.",
 }
 
 NOT_EXPLAINED = {
     **refusals(404)[404],
-    "description": "There is no model of this name, or it cannot be explained.",
+    "description": "There is no model of this name, it cannot be explained, or it has no such target, method or layer.",
 }
 
 PREDICTION: dict[str, Any] = {
