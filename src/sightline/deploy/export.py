@@ -121,6 +121,7 @@ def export(
     tell(f"exporting {model.title} to ONNX, which may take minutes")
     own = fuse(copy.deepcopy(model).cpu().float())
     exportable(own)
+    network.not_in_place(own)
     graph = whole_graph(own, pixels, scores, masks == "pasted")
     tell("writing the fp32 file")
     written = _write(graph, path)

@@ -38,8 +38,6 @@ UNPOOLED = {"segnet": {"width": 8}, "deconvnet": {"width": 8, "hidden": 64}}
 Where two values of a window differ by the last bit alone, the place jumps, and the scores near it change by some
 hundredths; folded norms do the same in PyTorch. So scores are compared where no place jumped: at 90 % of the pixels.
 """
-HEAVY = 12e6
-"""Models with more parameters are compared at one image size only."""
 
 
 def reason_of(entry: Entry) -> str | None:
@@ -100,9 +98,8 @@ def test_every_model_is_exported_or_refused_with_the_reason(name: str, tmp_path:
     model = lively(name, **smaller(entry))
     export(model, tmp_path / "model.onnx", scores=model.task == "segmentation", check=False)
     opened = open_exported(tmp_path / "model.onnx")
-    heavy = sum(parameter.numel() for parameter in model.parameters()) > HEAVY
     objects, tolerance = 0, replace(TOLERANCE, scores=1.0) if name in UNPOOLED else TOLERANCE
-    for batch in batches(1 if heavy else 3):
+    for batch in batches():
         found = compare(model, opened, batch)
         assert found.within(tolerance), str(found)
         objects += found.objects
