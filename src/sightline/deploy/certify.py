@@ -124,6 +124,11 @@ def certify(
         InputError: as in `export`; the metric is not available on these images; or it drops by more than allowed.
     """
     require_new_file(path)
+    if model.takes_cameras:
+        raise InputError(
+            f"{model.title}: files that take cameras are written in fp32 and without a certificate; "
+            "leave precision and data out"
+        )
     with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
         whole = Path(folder) / "fp32.onnx"
         written = export(model, whole, pixels=pixels, scores=scores, masks=masks, images=images, check=check, tell=tell)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.models.model import Model
+from sightline.ops.cuboids import cuboid_corners
 from sightline.structures import ClassMap, ClassScores, Instances
 
 LEAST_SCORE = 0.05
@@ -28,6 +29,7 @@ class Difference:
         labels: fraction of pixels with another class, for class maps.
         masks: of the masks of objects that both find, the fraction of pixels that are in one of the two masks alone.
         keypoints: of the keypoints of objects that both find, the fraction that is more than a pixel apart.
+        cuboids: of the corners of the cuboids of objects that both find, relative to their distance from the camera.
         images: number of images.
         objects: number of objects that both find.
         alone: number of objects that only one of the two finds; as a limit, their fraction. Suppression decides by the
@@ -42,6 +44,7 @@ class Difference:
     alone: float = 0
     masks: float = 0.0
     keypoints: float = 0.0
+    cuboids: float = 0.0
 
     def __add__(self, other: Difference) -> Difference:
         """The larger of two, over the images of both."""
@@ -54,13 +57,14 @@ class Difference:
             self.alone + other.alone,
             max(self.masks, other.masks),
             max(self.keypoints, other.keypoints),
+            max(self.cuboids, other.cuboids),
         )
 
     def within(self, limit: Difference) -> bool:
         """Whether no difference exceeds that of `limit`."""
         alone = self.alone / max(1, self.objects + self.alone)
         near = self.scores <= limit.scores and self.pixels <= limit.pixels
-        fields = self.masks <= limit.masks and self.keypoints <= limit.keypoints
+        fields = self.masks <= limit.masks and self.keypoints <= limit.keypoints and self.cuboids <= limit.cuboids
         return near and fields and self.labels <= limit.labels and alone <= limit.alone
 
     def __str__(self) -> str:
@@ -71,6 +75,8 @@ class Difference:
             parts.append(f"{self.alone:g} objects found by one alone")
         if self.keypoints:
             parts.append(f"{100 * self.keypoints:.3f} % of the keypoints at other places")
+        if self.cuboids:
+            parts.append(f"corners of cuboids {100 * self.cuboids:.3f} % of their distance")
         if self.masks:
             parts.append(f"{100 * self.masks:.3f} % of the masks' pixels")
         if self.labels:
@@ -78,7 +84,7 @@ class Difference:
         return f"{', '.join(parts)} on {self.images} images"
 
 
-TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01, masks=0.01, keypoints=0.01)
+TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01, masks=0.01, keypoints=0.01, cuboids=0.01)
 """The largest differences that another order of sums may make; all but `scores` and `pixels` are fractions.
 
 A keypoint is the maximum of a heat map, which jumps where two places are equally likely.
@@ -146,13 +152,17 @@ def _of_objects(one: Instances, other: Instances) -> Difference:
         scores = max(scores, abs(float(a.scores[i]) - float(b.scores[nearest])))
     both = len(pairs)
     own, others = (a[[i for i, _ in pairs]], b[[j for _, j in pairs]])
-    masks = keypoints = 0.0
+    masks = keypoints = cuboids = 0.0
     if "masks" in a and both:
         masks = float((own.masks ^ others.masks).sum() / (own.masks | others.masks).sum().clamp(min=1))
     if "keypoints" in a and both:
         apart = (own.keypoints - others.keypoints)[..., :2].abs().amax(-1) > 1
         keypoints = float(apart.float().mean())
-    return Difference(scores, pixels, objects=both, alone=len(a) + len(b) - 2 * both, masks=masks, keypoints=keypoints)
+    if "cuboids" in a and both:
+        ends, other_ends = (cuboid_corners(found.cuboids.double()) for found in (own, others))
+        cuboids = float(((ends - other_ends).norm(dim=-1) / ends.norm(dim=-1)).max())
+    alone = len(a) + len(b) - 2 * both
+    return Difference(scores, pixels, objects=both, alone=alone, masks=masks, keypoints=keypoints, cuboids=cuboids)
 
 
 def _compared(found: Instances) -> Instances:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sightline.checks import Check, Checks
 from sightline.deploy.certificate import KEY, Certificate, certificate_in, unchanged
-from sightline.deploy.exporting.facts import read_facts
+from sightline.deploy.exporting.cameras import TAKEN
+from sightline.deploy.exporting.facts import FOCAL, read_facts
 from sightline.deploy.predict import SAVED_THRESHOLD
 from sightline.deploy.runtimes import require_own_graph
 from sightline.errors import InputError
@@ -59,6 +60,7 @@ def _file(path: Path, content: Any, facts: Mapping[str, Any]) -> Iterator[Check]
         "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
         "model": f"{facts['model'] or 'of your own'}, {facts['task']}, exported by sightline {facts['version']}",
         "images": facts["images"],
+        **({"cameras": TAKEN} if FOCAL in facts else {}),
         **{value.name: facts["outputs"].get(value.name, _shape(value)) for value in content.graph.output},
         "classes": f"{len(facts['classes'])}: {listed(facts['classes'], 20, 'classes')}",
         "preprocessing": f"{facts['preprocess']['description']} (inside the file)",

@@ -162,11 +162,14 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False, pa
         batch = in_cells(front, batch, divisor)
     graph = network.exported(part, size, divisor, fixed)
     body = graph.graph
+    cameras = [
+        ir.Value(name=network.CAMERAS, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", 3, 3]))
+    ] * part.takes_cameras
     found = {value.name: value for value in body.inputs}
-    for name, value in zip(network.NAMES, (batch, inner, original), strict=True):
+    for name, value in zip(network.input_names(part), (batch, inner, original, *cameras), strict=True):
         if name in found:
             ir.convenience.replace_all_uses_with(found[name], value)
-    body.inputs[:] = [images]
+    body.inputs[:] = [images, *cameras]
     first = body[0]
     body.insert_before(first, front.tape.nodes)
     kind, meanings = part.kind, dict(part.outputs)

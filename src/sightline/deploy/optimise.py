@@ -24,7 +24,7 @@ from sightline.ops.resizing import resize_images
 from sightline.runtime.values import require_whole
 from sightline.structures import Size
 
-HALF_TOLERANCE = Difference(scores=0.05, pixels=4.0, labels=0.02, alone=0.1)
+HALF_TOLERANCE = Difference(scores=0.05, pixels=4.0, labels=0.02, alone=0.1, masks=0.1, keypoints=0.1, cuboids=0.1)
 """The largest differences that bfloat16, with 8 significant bits, may make besides."""
 
 _COMPILED = ("backbone", "neck", "head", "network", "body", "encoder", "decoder", "net")

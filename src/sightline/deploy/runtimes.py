@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from sightline.deploy.certificate import Certificate, certificate_in
-from sightline.deploy.exporting.facts import preprocess_from, read_facts
+from sightline.deploy.exporting.cameras import as_input, cameras_of, seen_by
+from sightline.deploy.exporting.facts import FOCAL, preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
 from sightline.deploy.openvino_resizing import replace_antialiased
 from sightline.errors import InputError
 from sightline.models.model import Losses, Model
+from sightline.models.spatial.cameras import warn_of_assumed
+from sightline.models.spatial.cube_rcnn import UNKNOWN_DISTANCES
 from sightline.runtime.optional import require
-from sightline.structures import ImageBatch, Size
+from sightline.structures import Camera, ImageBatch, Size
 from sightline.words import listed
 
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Images [N, C, H, W] → the outputs by name."""
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+"""Inputs by name, "images" [N, C, H, W] and "cameras" [N, 3, 3] where they are taken → the outputs by name."""
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -48,6 +51,8 @@ class ExportedModel(Model):
         self.facts, self.provider, self.path = facts, provider, path
         self.task, self.name, self.metadata = facts["task"], facts["model"], facts["metadata"]
         self.unsaveable = f"{path} is an exported model; copy its file instead of saving it"
+        self.takes_cameras = FOCAL in facts
+        self._told = False
         self._run = run
         self.eval()
 
@@ -88,11 +93,28 @@ class ExportedModel(Model):
         results: dict[int, Any] = {}
         for group in self.groups(images):
             batch = torch.stack([self.as_input(images[i]) for i in group])
-            outputs = {name: torch.from_numpy(value) for name, value in self._run(batch.numpy()).items()}
+            inputs, cameras = {"images": batch.numpy()}, self._cameras([images[i] for i in group])
+            if cameras:
+                inputs["cameras"] = as_input(cameras).numpy()
+            outputs = {name: torch.from_numpy(value) for name, value in self._run(inputs).items()}
             self._require_known_classes(outputs)
             sizes: list[Size] = [(batch.shape[-2], batch.shape[-1])] * len(group)
-            results.update(zip(group, READERS[self.facts["kind"]](outputs, sizes, self.classes), strict=True))
+            found = READERS[self.facts["kind"]](outputs, sizes, self.classes)
+            if cameras:
+                found = [seen_by(own, camera) for own, camera in zip(found, cameras, strict=True)]
+            results.update(zip(group, found, strict=True))
         return [results[i] for i in range(len(images))]
+
+    def _cameras(self, images: Sequence[Tensor]) -> list[Camera]:
+        """The camera of each image if the file takes cameras; else none."""
+        if not self.takes_cameras:
+            return []
+        focal = self.facts[FOCAL]
+        cameras = cameras_of(images, focal)
+        if not self._told and any(camera.assumed for camera in cameras):
+            warn_of_assumed(focal, UNKNOWN_DISTANCES)
+            self._told = True
+        return cameras
 
     def _require_known_classes(self, outputs: dict[str, Tensor]) -> None:
         """Check that the graph has no more classes than the metadata names, so that no result has a wrong name.
@@ -171,8 +193,8 @@ def _with_onnx_runtime(path: Path, device: str) -> ExportedModel:
     types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
     require_own_graph(facts, {one.name: types.get(one.type, one.type) for one in session.get_inputs()}, names, path)
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, {"images": images}), strict=True))
+    def run(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, given), strict=True))
 
     return ExportedModel(facts, run, f"ONNX Runtime, {session.get_providers()[0]}", path)
 
@@ -201,8 +223,8 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
     inputs = {one.get_any_name(): one.get_element_type().get_type_name() for one in compiled.inputs}
     require_own_graph(facts, {name: types.get(kind, kind) for name, kind in inputs.items()}, names, path)
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
-        found = compiled([images])
+    def run(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = compiled(given)
         return {name: np.array(found[i]) for i, name in enumerate(names)}
 
     return ExportedModel(facts, run, f"OpenVINO, {compiled.get_property('EXECUTION_DEVICES')[0]}", path)
@@ -214,7 +236,7 @@ def require_own_graph(facts: dict[str, Any], inputs: dict[str, str], outputs: li
     Raises:
         InputError: they are not, or this version does not know the kind of results.
     """
-    wanted = {"images": facts["dtype"]}
+    wanted = {"images": facts["dtype"]} | ({"cameras": "float32"} if FOCAL in facts else {})
     if inputs != wanted or not set(facts["outputs"]) <= set(outputs) or facts["kind"] not in READERS:
         raise InputError(
             f"{path}: its graph and its metadata do not belong together: it takes {inputs} and gives "

@@ -21,9 +21,11 @@ enlarges small differences by √(π / (π − 1)) = 1.21, forty of them by 2000
 LARGEST = 6.0
 """The largest logit: with larger ones, the best scores are 1, so that the last bit of a number orders them."""
 LARGEST_OFFSET = 1.0
-"""The largest offset of a proposal from its anchor, whose exponential is a side. Untrained layers give up to 20, and
-boxes of thousands of pixels, cut off at the image: the last bit of an offset then moves an edge by a tenth of a pixel,
-and the scores of the region by 1e-3."""
+"""The largest offset of a proposal from its anchor, and of a cuboid, whose exponential is a side.
+
+Untrained layers give up to 20, and boxes of thousands of pixels, cut off at the image: the last bit of an offset then
+moves an edge by a tenth of a pixel, and the scores of the region by 1e-3.
+"""
 
 
 def lively(
@@ -78,8 +80,9 @@ def lively(
         own = [parameter for part, parameter in named if re.search(layers, f"{key}.{part}")]
         for parameter in own:
             parameter.data.normal_(0, parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2)
-        if own or key.endswith("rpn.head.bbox_pred"):
-            limits[module] = LARGEST if own else LARGEST_OFFSET
+        is_offset = key.endswith(("rpn.head.bbox_pred", "cuboid_pred"))
+        if own or is_offset:
+            limits[module] = LARGEST_OFFSET if is_offset else LARGEST
             hooks.append(module.register_forward_hook(measure))
     with torch.no_grad():
         model.eval()(given)

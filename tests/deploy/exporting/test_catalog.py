@@ -56,14 +56,16 @@ EXPORTED: dict[str, dict[str, Any]] = {
     "efficientdet_d0": {"image_size": 128},
     "pp_yolo_mobilenet_v2": {"image_size": 160},
     "darknet": {"image_size": 96},
+    "cube_rcnn_lite0_fpn": {"min_size": 96, "max_size": 160, "channels": 32, "hidden": 64},
 }
 """Models that are exported, with smaller arguments."""
 REFUSED = {
     "fast_rcnn_mobilenet_v2": "its proposals come from a function outside of the network",
     "r_cnn_mobilenet_v2": "which places it looks at depends on the image",
     "yolo_9000_mobilenet_v2": "where its walk down the tree of words ends depends on the scores",
-    "densecap_lite0": "there is no exported form of its results",
-    "cube_rcnn_lite0_fpn": "there is no exported form of its results",
+    "densecap_lite0": "it writes captions word by word",
+    "scene_graph_lite0_fpn": "which pairs of objects it looks at depends on the image",
+    "mesh_rcnn_lite0_fpn": "how many points and faces its meshes have depends on the image",
     "overfeat_mobilenet_v2": "which places it looks at depends on the image",
     "sliding_window_mobilenet_v2": "which places it looks at depends on the image",
 }

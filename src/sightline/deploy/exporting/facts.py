@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from sightline.models.keep_size import KeepSize
 from sightline.models.model import Model
 from sightline.models.preprocess import Preprocess
 from sightline.models.saving import own_facts
+from sightline.models.spatial.cube_rcnn import CubeRCNN
 from sightline.structures import Classes
 
 FORMAT = "sightline onnx 1"
@@ -20,6 +22,8 @@ _TEXTS = ("version", "model", "task", "kind", "dtype", "images")
 """The entries that are texts."""
 _TYPES = {"classes": list, "preprocess": dict, "outputs": dict, "metadata": dict, "fixed_size": bool}
 """The entries that are JSON, and the types of their values."""
+FOCAL = "assumed_focal"
+"""The entry of files that take cameras: the focal length of images without one, in heights of the image."""
 
 
 def facts_of(model: Model, kind: str, outputs: Mapping[str, str], dtype: str, fixed: bool) -> dict[str, str]:
@@ -40,6 +44,8 @@ def facts_of(model: Model, kind: str, outputs: Mapping[str, str], dtype: str, fi
         "fixed_size": fixed,
     }
     named = {"format": FORMAT, "version": sightline.__version__, "model": model.name, "task": model.task, "kind": kind}
+    if isinstance(model, CubeRCNN):
+        named[FOCAL] = json.dumps(model.assumed_focal)
     images = f"[N, {model.in_channels}, H, W] {dtype}{'' if dtype == 'uint8' else ', 0 to 1'}, all of one size"
     return {
         **named,
@@ -84,7 +90,7 @@ def read_facts(found: Mapping[str, str], where: str) -> dict[str, Any]:
             f"this version {sightline.__version__} does not know; install a later version"
         )
     try:
-        facts = {name: json.loads(value) if name in _TYPES else value for name, value in found.items()}
+        facts = {name: json.loads(value) if name in (*_TYPES, FOCAL) else value for name, value in found.items()}
         wrong = _wrong(facts)
     except json.JSONDecodeError as error:
         wrong = str(error)
@@ -101,6 +107,9 @@ def _wrong(facts: Mapping[str, Any]) -> str:
     for name, kind in _TYPES.items():
         if not isinstance(facts[name], kind):
             return f"{name} is {str(facts[name])[:60]}"
+    focal = facts.get(FOCAL, 1.0)
+    if not isinstance(focal, int | float) or not 0 < focal < math.inf:
+        return f"{FOCAL} is {str(focal)[:60]}"
     if facts["dtype"] not in ("uint8", "float32"):
         return f"dtype is {facts['dtype'][:60]}"
     try:

@@ -20,6 +20,8 @@ OPSET = 20
 """Version of the ONNX operators; 18 is the first whose Resize antialiases."""
 NAMES = ("batch", "size", "original")
 """The inputs of a part."""
+CAMERAS = "cameras"
+"""A further input of parts that take cameras."""
 
 
 def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
@@ -32,8 +34,9 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
         fixed: whether every batch has the size of the example; else height and width are free.
 
     Returns:
-        The ONNX model (`onnx_ir.Model`), with inputs "batch", "size" and "original", and one output for each of the
-        part's tensors. The batch is divided into cells [N, C, h, D, w, D] if its size is free and D = `divisor` > 1.
+        The ONNX model (`onnx_ir.Model`), with inputs "batch", "size" and "original", "cameras" if the part takes them,
+        and one output for each of the part's tensors. The batch is divided into cells [N, C, h, D, w, D] if its
+        size is free and D = `divisor` > 1.
 
     Raises:
         InputError: an operation of the model has no exported form.
@@ -41,11 +44,16 @@ def exported(part: Part, size: Size, divisor: int, fixed: bool) -> Any:
     model = part.model
     try:
         with torch.no_grad(), _quiet():
-            return translated(torch_program(part, size, divisor, fixed), NAMES)
+            return translated(torch_program(part, size, divisor, fixed), input_names(part))
     except InputError as error:
         raise InputError(f"{model.title} cannot be exported: {error}") from None
     except Exception as error:  # the exporter raises what its passes raise
         raise InputError(f"{model.title} cannot be exported: {_first_line(error)}") from error
+
+
+def input_names(part: Part) -> tuple[str, ...]:
+    """The names of the inputs of a part."""
+    return (*NAMES, CAMERAS) if part.takes_cameras else NAMES
 
 
 def not_in_place(model: nn.Module) -> None:
@@ -99,10 +107,10 @@ class _InCells(nn.Module):
         super().__init__()
         self.part = part
 
-    def forward(self, cells: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, cells: Tensor, size: Tensor, original: Tensor, *cameras: Tensor) -> tuple[Tensor, ...]:
         images, channels, rows, side, columns, _ = cells.shape
         batch = cells.reshape(images, channels, rows * side, columns * side)
-        found: tuple[Tensor, ...] = self.part(batch, size, original)
+        found: tuple[Tensor, ...] = self.part(batch, size, original, *cameras)
         return found
 
 
@@ -118,7 +126,9 @@ def torch_program(part: Part, size: Size, divisor: int, fixed: bool) -> torch.ex
         if divisor > 1:
             module, free = _InCells(part), {0: free[0], 2: free[2], 4: free[3]}
             example = example.reshape(2, -1, height // divisor, divisor, width // divisor, divisor)
-    return torch.export.export(module, (example, sizes, sizes.clone()), dynamic_shapes=(free, {}, {}))
+    cameras = (torch.eye(3, device=device).expand(2, 3, 3).clone(),) if part.takes_cameras else ()
+    shapes = (free, {}, {}, *((tuple({0: free[0]} for _ in cameras),) if cameras else ()))
+    return torch.export.export(module, (example, sizes, sizes.clone(), *cameras), dynamic_shapes=shapes)
 
 
 @contextmanager

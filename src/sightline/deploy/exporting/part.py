@@ -24,10 +24,13 @@ class Part(nn.Module):
 
     Attributes:
         kind: name of the kind of results, by which `READERS` reads the outputs.
+        takes_cameras: whether the part takes a fourth tensor, the cameras of the images [N, 3, 3] float: intrinsics in
+            pixels of the original image, upper triangular with a positive diagonal.
         outputs: name → meaning of each output of the file.
     """
 
     kind: str = ""
+    takes_cameras: bool = False
     outputs: Mapping[str, str] = {}
 
     def __init__(self, model: Model):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.deploy.exporting.cuboid_parts import CuboidRegionPart
 from sightline.deploy.exporting.dense_parts import DarknetPart, DetectorPart, ProposalPart, RegionPart
 from sightline.deploy.exporting.field_parts import (
     DetectorMaskPart,
@@ -29,6 +30,7 @@ from sightline.models.detection.sightline_pose import SightlinePose
 from sightline.models.detection.yolo_9000 import YOLO9000
 from sightline.models.model import Model
 from sightline.models.segmentation.segmenter import Segmenter
+from sightline.models.spatial.cube_rcnn import CubeRCNN
 from sightline.ops.mask_grids import paste_grids
 from sightline.ops.masks import paste_masks
 from sightline.structures import Classes, ClassMap, ClassScores, Instances, Size
@@ -65,6 +67,7 @@ PARTS: dict[type[Model], type[Part]] = {
     ProposalNetwork: ProposalPart,
     MaskRCNN: MaskRegionPart,
     KeypointRCNN: KeypointRegionPart,
+    CubeRCNN: CuboidRegionPart,
     FasterRCNN: RegionPart,
     SightlineMask: DetectorMaskPart,
     SightlinePose: DetectorPosePart,
@@ -72,6 +75,15 @@ PARTS: dict[type[Model], type[Part]] = {
     Detector: DetectorPart,
 }
 """Class of models → their part. A model has the part of the nearest of its base classes."""
+
+
+REASONS = {
+    "dense_captioning": "it writes captions word by word, and the words say where they end",
+    "video_captioning": "it writes captions word by word, and the words say where they end",
+    "meshes": "how many points and faces its meshes have depends on the image",
+    "scene_graph": "which pairs of objects it looks at depends on the image",
+}
+"""Task → why its models have no exported form."""
 
 
 def part_of(model: Model) -> Part:
@@ -89,12 +101,15 @@ def part_of(model: Model) -> Part:
 def refusal(model: Model) -> str | None:
     """Why a model has no exported form; None if it has."""
     kind: Any = next((kind for kind in type(model).mro() if kind in PARTS), None)
+    missing = REASONS.get(model.task, "there is no exported form of its results")
     if kind is None:
-        return "there is no exported form of its results"
+        return missing
     if not isinstance(model, Detector):
         return None
     if model.task != kind.task:
-        return "there is no exported form of its results"
+        return missing
+    if isinstance(model, CubeRCNN) and model.depth_input is not None:
+        return "its depth maps have no exported form yet"
     if isinstance(model, FastRCNN):
         return "its proposals come from a function outside of the network"
     if isinstance(model, YOLO9000):
@@ -153,6 +168,7 @@ READERS: dict[str, Reader] = {
     ClassifierPart.kind: read_scores,
     SegmenterPart.kind: read_map,
     DetectorPart.kind: read_objects,
+    CuboidRegionPart.kind: read_objects,
     MaskRegionPart.kind: read_masks,
     DetectorMaskPart.kind: read_grids,
 }

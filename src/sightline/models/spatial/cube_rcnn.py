@@ -18,7 +18,6 @@ convolution, which starts at zero, and the branch sees the depths inside of its 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -33,6 +32,7 @@ from sightline.models.class_outputs import Output, predictor_outputs
 from sightline.models.detection.detector import Detections, head_outputs
 from sightline.models.detection.faster_rcnn import SMALL, START, FasterRCNN, faster_rcnn
 from sightline.models.entry import Entry, extends
+from sightline.models.spatial.cameras import with_all_cameras
 from sightline.nn.heads.box import BoxSettings
 from sightline.nn.heads.cuboid import (
     CuboidCoder,
@@ -49,12 +49,12 @@ from sightline.nn.necks.fpn import PyramidBackbone
 from sightline.ops.assignment import sample_balanced
 from sightline.ops.boxes import elementwise_iou, encode_boxes
 from sightline.runtime.sharing import batch_count
-from sightline.structures import Camera, ImageBatch, Instances
-
-log = logging.getLogger("sightline")
+from sightline.structures import ImageBatch, Instances
 
 FOCAL = 2.0
 """The focal length assumed without knowledge of the data, in heights of the image, as in the published demo."""
+UNKNOWN_DISTANCES = "distances are only right up to a factor"
+"""What a wrong camera does to the results."""
 VIRTUAL_DEPTH = (1.5, 0.6)
 """Mean and standard deviation of the logarithm of virtual depth without knowledge of the data: 2.5 to 8 metres."""
 
@@ -134,28 +134,12 @@ class CubeRCNN(FasterRCNN):
     ) -> tuple[ImageBatch, list[Instances] | None]:
         """Like every detector; all images of the batch have a camera, and its depth if the model uses depth."""
         batch, moved = super().prepare(images, targets)
-        batch = self._with_cameras(batch)
+        whole = with_all_cameras(batch, self.assumed_focal, UNKNOWN_DISTANCES, self._told)
+        batch, self._told = whole, self._told or whole is not batch
         if self.depth_input is not None:
             far = depth_channels(batch, self.roi_heads.coder.virtual_depth)
             batch = replace(batch, tensor=batch.tensor + self.depth_input(far.to(batch.tensor.dtype)))
         return batch, moved
-
-    def _with_cameras(self, batch: ImageBatch) -> ImageBatch:
-        known = list(batch.cameras) or [None] * len(batch)
-        if None not in known:
-            return batch
-        if not self._told:
-            log.warning(
-                "images without a camera: a focal length of %.3g heights of the image is assumed, so that distances "
-                "are only right up to a factor; give --camera, in Python camera= or sl.View(image, intrinsics)",
-                self.assumed_focal,
-            )
-            self._told = True
-        cameras = [
-            camera or assumed_camera(size, self.assumed_focal).resized(size, inside)
-            for camera, size, inside in zip(known, batch.original_sizes, batch.sizes, strict=True)
-        ]
-        return replace(batch, cameras=cameras)
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with the camera of each object in pixels of the original image."""
@@ -173,14 +157,6 @@ class CubeRCNN(FasterRCNN):
         """What the branch predicts in one box [N, 4] of each image of a batch, for one class [N] each."""
         maps = self.backbone(batch.tensor)
         return self.roi_heads.decoded(maps, list(boxes[:, None]), self._output_of_class[classes], batch)
-
-
-def assumed_camera(size: tuple[int, int], focal: float) -> Camera:
-    """The camera assumed for an image of `size` (height, width), with a focal length of `focal` heights."""
-    height, width = size
-    f = focal * height
-    matrix = torch.tensor([[f, 0, width / 2], [0, f, height / 2], [0, 0, 1]], dtype=torch.float64)
-    return Camera(matrix, assumed=True)
 
 
 @extends(faster_rcnn)

@@ -83,7 +83,7 @@ class MeshRCNN(FasterRCNN):
     ) -> tuple[ImageBatch, list[Instances] | None]:
         """Like every detector; all images of the batch have a camera."""
         batch, moved = super().prepare(images, targets)
-        whole = with_all_cameras(batch, FOCAL, self._told)
+        whole = with_all_cameras(batch, FOCAL, "shapes are a little too deep or too flat", self._told)
         self._told |= whole is not batch
         return whole, moved
 

@@ -93,10 +93,10 @@ class RegionCameras:
 
     def points(self, pixels: Tensor, depths: Tensor) -> Tensor:
         """The points [R, 3] in the straightened frame with these pixels [R, 2] and depths [R] in metres."""
-        rays = torch.linalg.solve_triangular(
-            self.intrinsics, torch.cat([pixels, torch.ones_like(pixels[:, :1])], 1)[..., None], upper=True
-        )
-        return rays[..., 0] * depths[:, None]
+        (fx, skew, cx), (_, fy, cy), _ = (row.unbind(-1) for row in self.intrinsics.unbind(-2))
+        y = (pixels[:, 1] - cy) / fy
+        x = (pixels[:, 0] - cx - skew * y) / fx
+        return torch.stack([x, y, torch.ones_like(y)], -1) * depths[:, None]
 
     def __getitem__(self, rows: Tensor) -> RegionCameras:
         return RegionCameras(self.boxes[rows], self.intrinsics[rows], self.frames[rows], self.heights[rows])
