@@ -68,6 +68,7 @@ class Model(nn.Module):
         weights_report: report on loading these weights, or None.
         norms_folded: whether normalisation layers were folded into convolutions (`sightline.nn.layers.fuse`).
         unsaveable: sentence that says why `save` cannot write the model; empty if it can.
+        unexportable: clause that says why its results have no exported form, if they have none.
     """
 
     task: str = ""
@@ -88,6 +89,7 @@ class Model(nn.Module):
     weights_report: LoadReport | None = None
     norms_folded: bool = False
     unsaveable: str = ""
+    unexportable: str = "there is no exported form of its results"
     __call__: Calls[Any]
 
     def __init__(self, classes: Iterable[str], preprocess: Preprocess):

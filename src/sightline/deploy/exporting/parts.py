@@ -77,15 +77,6 @@ PARTS: dict[type[Model], type[Part]] = {
 """Class of models → their part. A model has the part of the nearest of its base classes."""
 
 
-REASONS = {
-    "dense_captioning": "it writes captions word by word, and the words say where they end",
-    "video_captioning": "it writes captions word by word, and the words say where they end",
-    "meshes": "how many points and faces its meshes have depends on the image",
-    "scene_graph": "which pairs of objects it looks at depends on the image",
-}
-"""Task → why its models have no exported form."""
-
-
 def part_of(model: Model) -> Part:
     """The part that a model is exported as.
 
@@ -101,13 +92,12 @@ def part_of(model: Model) -> Part:
 def refusal(model: Model) -> str | None:
     """Why a model has no exported form; None if it has."""
     kind: Any = next((kind for kind in type(model).mro() if kind in PARTS), None)
-    missing = REASONS.get(model.task, "there is no exported form of its results")
     if kind is None:
-        return missing
+        return model.unexportable
     if not isinstance(model, Detector):
         return None
     if model.task != kind.task:
-        return missing
+        return model.unexportable
     if isinstance(model, CubeRCNN) and model.depth_input is not None:
         return "its depth maps have no exported form yet"
     if isinstance(model, FastRCNN):

@@ -58,6 +58,7 @@ class DenseCap(FasterRCNN):
     """
 
     task = "dense_captioning"
+    unexportable = "it writes captions word by word, and the words say where they end"
     target_fields = ("captions",)
     roi_heads: CaptionRegionHeads
     vocabulary: Vocabulary

@@ -64,6 +64,7 @@ class SceneGraphDetector(FasterRCNN):
     """
 
     task = "scene_graph"
+    unexportable = "which pairs of objects it looks at depends on the image"
     target_fields = FIELDS
     class_layers = r"roi_heads\.box_predictor\.|head\.cls_score\.|^frequency\."
     recipe_defaults = {"augmentation": "light", "mirror": False}

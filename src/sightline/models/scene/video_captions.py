@@ -90,6 +90,7 @@ class VideoCaptioner(Model):
     """
 
     task = "video_captioning"
+    unexportable = "it writes captions word by word, and the words say where they end"
     __call__: Calls[Events]
     preprocess: ClipPreprocess
     other_weight = 0.1

@@ -71,6 +71,7 @@ class MeshRCNN(FasterRCNN):
     """
 
     task = "meshes"
+    unexportable = "how many points and faces its meshes have depends on the image"
     takes_cameras = True
     roi_heads: MeshRegionHeads | MaskMeshRegionHeads
     class_layers = r"roi_heads\.(box_predictor|mask_predictor\.mask_fcn_logits)\."
