@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from sightline.models.creation import create_model
 from sightline.models.spatial.cube_rcnn import CubeRCNN
 from tests.deploy.exporting.models import NAMES, batches, images, lively
 
-SMALL = {"min_size": 96, "max_size": 160, "channels": 32, "hidden": 64}
+SMALL: dict[str, Any] = {"min_size": 96, "max_size": 160, "channels": 32, "hidden": 64}
 SKEWED = torch.tensor([[150.0, 2, 80], [0, 140, 55], [0, 0, 1]])
 MIRRORED = torch.tensor([[-1.0, 0, 170], [0, 1, 0], [0, 0, 1]]) @ SKEWED
 
@@ -82,7 +83,7 @@ def test_depth_maps_have_no_exported_form() -> None:
 
 
 def test_a_file_that_takes_cameras_has_no_certificate(model: CubeRCNN, tmp_path: Path) -> None:
-    data = sl.scenes(2, (72, 96), fields=("cuboids",))
+    data = sl.scenes(1, (32, 48), fields=("cuboids",))
     with pytest.raises(InputError, match="leave precision and data out"):
         sl.export(model, tmp_path / "model.onnx", precision="int8", data=data)
     assert not any(tmp_path.iterdir())

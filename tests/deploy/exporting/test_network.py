@@ -50,6 +50,14 @@ def test_deformable_convolutions_are_exported_for_any_batch() -> None:
         torch.testing.assert_close(torch.from_numpy(there), own, atol=1e-5, rtol=0)
 
 
+def test_activations_are_exported_out_of_place() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU6(inplace=True), nn.SiLU(inplace=True)).eval()
+    network.not_in_place(layers)
+    program = torch.export.export(layers, (torch.zeros(1, 1, 2, 2),))
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert called == ["aten.conv2d.default", "aten.hardtanh.default", "aten.silu.default"]
+
+
 def test_missing_pixels() -> None:
     axes = [(8, 3, 2), (9, 3, 2), (8, 5, 2), (8, 3, 1), (8, 1, 2)]
     assert [missing_pixels(*axis) for axis in axes] == [1, 2, 3, 2, 0]

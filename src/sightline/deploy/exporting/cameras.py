@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def as_input(cameras: Sequence[Camera]) -> Tensor:
 def seen_by(result: Instances, camera: Camera) -> Instances:
     """The objects of an image with cuboids in the frame of its camera, from those in the straightened frame."""
     frame, boxes = straightened(camera.intrinsics.cpu())[1], result.boxes
-    fields = {
+    fields: dict[str, Any] = {
         "cuboids": moved_cuboids(result.cuboids, frame.mT.to(result.cuboids)),
         "cameras": camera.intrinsics.to(boxes).expand(len(result), 3, 3),
     }
