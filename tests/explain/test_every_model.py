@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from sightline.errors import InputError
+from sightline.explain.box_targets import DetectedBox
 from sightline.explain.explanation import explain_image
 from sightline.explain.methods import METHODS, method_named, settings_of
+from sightline.explain.relation_targets import RelationScore
+from sightline.explain.target import prepared
 from sightline.verbs.explained import default_target
 from tests.explain.test_explanation import equal, state_of
 from tests.explain.test_layers import model_of
@@ -35,6 +38,10 @@ def few(name: str) -> Any:
 def test_every_method_explains_every_model(name: str) -> None:
     model, picture = model_of(name), image(90, 120)
     before, target, refused = state_of(model), default_target(model, picture), set()
+    size = prepared(model, picture).original_sizes[0]  # of a video, that of its film
+    assert size[0] == 90
+    assert size[1] % 120 == 0
+    boxed = isinstance(target, DetectedBox)
     for method in METHODS:
         try:
             found = explain_image(model, picture, few(method), target)
@@ -42,13 +49,14 @@ def test_every_method_explains_every_model(name: str) -> None:
             refused.add(method)
             sentence = str(error)
             continue
-        assert found.heat.shape == (90, 120), method
+        assert found.heat.shape == size, method
         assert bool(found.heat.isfinite().all()), method
         assert found.target == target.describe(model)
         assert (found.box is not None) == (model.task in (*OBJECTS, "proposal")), method
     assert equal(before, state_of(model))
     assert not refused or "; use " in sentence  # the methods that can
-    assert ("d_rise" in refused) == (model.task not in OBJECTS)
+    assert ("d_rise" in refused) == (not boxed)
+    assert boxed == (model.task in OBJECTS and not isinstance(target, RelationScore))
     assert refused <= {"cam", "d_rise"}
     if model.task == "classification":  # others may end in pooling, such as the crops of R-CNN
         assert ("cam" in refused) != name.startswith(POOLED)

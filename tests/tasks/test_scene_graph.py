@@ -13,6 +13,7 @@ import sightline as sl
 from sightline.deploy.writers.base import PredictedImage
 from sightline.deploy.writers.scene_graph import SceneGraphWriter
 from sightline.errors import InputError
+from sightline.explain.box_targets import detected_box
 from sightline.explain.relation_targets import relation, relation_cases
 from sightline.models.plan import Budget, Facts
 from sightline.models.scene import graph_plan
@@ -147,9 +148,18 @@ def test_a_relation_is_explained(model: sl.Model) -> None:
 
 def test_what_has_no_relations_explains_none() -> None:
     small = {"min_size": 64, "max_size": 96, "channels": 8, "hidden": 8}
-    baseline = sl.create_model("scene_graph_frequency_lite0_fpn", CLASSES, predicates=["on"], **small).eval()
+    boxes = sl.nn.heads.box.BoxSettings(min_score=0.01, max_detections=4)
+    baseline = sl.create_model(
+        "scene_graph_frequency_lite0_fpn", CLASSES, predicates=["on"], boxes=boxes, **small
+    ).eval()  # fmt: skip
+    image = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="from the classes of two objects alone, so that no pixel changes"):
-        relation(baseline, torch.rand(3, 48, 64))
+        relation(baseline, image)
+    target = default_target(baseline, image)  # the best box instead
+    assert target == detected_box(baseline, image, 0)
+    baseline.metadata["threshold"] = 0.0
+    (case,) = relation_cases(baseline, "a", image, baseline([image])[0][[0]])
+    assert case.target == target
     with pytest.raises(InputError, match="predicts no relations"):
         relation(sl.create_model("unet", CLASSES, width=4), torch.rand(3, 48, 64))
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
-from sightline.explain.box_targets import require_index, whole_number
-from sightline.explain.cases import Case
+from sightline.explain.box_targets import best_box, require_index, whole_number
+from sightline.explain.cases import Case, box_cases
 from sightline.explain.faithfulness import inside_box
 from sightline.explain.target import Box, Target, as_box, prepared
 from sightline.models.model import Model
@@ -116,9 +116,13 @@ def _target(
     )
 
 
-def best_relation(model: Model, image: Tensor) -> RelationScore:
-    """The most certain relation of an image."""
-    return relation(model, image)
+@torch.no_grad()
+def best_relation(model: Model, image: Tensor) -> Target:
+    """The most certain relation of an image, or the best box, if the model finds no relation that pixels change."""
+    if isinstance(model, SceneGraphDetector) and model.head is None:
+        return best_box(model, image)
+    found = ranked(_required(model).batch_results(prepared(model, image))[0])
+    return relation(model, image) if found else best_box(model, image)
 
 
 def relation_target(model: Model, image: Tensor, words: Sequence[str]) -> RelationScore:
@@ -128,7 +132,13 @@ def relation_target(model: Model, image: Tensor, words: Sequence[str]) -> Relati
 
 @torch.no_grad()
 def relation_cases(model: Any, name: str, image: Tensor, label: Any) -> Iterator[Case]:
-    """The most certain relation of an image that is labelled; both labelled boxes say where it is."""
+    """The most certain relation of an image that is labelled; both labelled boxes say where it is.
+
+    The boxes that are found, if the model predicts relations from classes alone.
+    """
+    if isinstance(model, SceneGraphDetector) and model.head is None:
+        yield from box_cases(model, name, image, label)
+        return
     scene_graphs, batch = _required(model), prepared(model, image)
     result = scene_graphs.batch_results(batch)[0]
     if not len(result) or not len(label):
