@@ -127,8 +127,23 @@ def test_the_model_is_as_before(model: ImageClassifier, squares: sl.Dataset) -> 
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
+def test_classes_are_those_of_the_same_name(model: ImageClassifier, squares: sl.Dataset) -> None:
+    """Label ids are not compared: those of the data may be in another order, and unknown classes are refused."""
+    images = [squares.image(i) for i in range(4)]
+    swapped = sl.Dataset.from_labels(images, [1, 0, 1, 0], ["blue", "red"])
+    few: Any = {"methods": ["grad_cam"], "layer": "network.colour", "measure_removal": False, "randomise": False}
+    assert score_explanations(model, swapped[:], **few, progress=False).cases == 4
+    other = sl.Dataset.from_labels(images, [1, 0, 1, 0], ["blue", "green"])
+    with pytest.raises(sl.ClassMismatch, match="the model lacks 'green'"):
+        score_explanations(model, other[:], **few, progress=False)
+    boxes = squares.with_class_mapping({"red": "green"})  # say where the blue ones are
+    assert score_explanations(model, boxes[:], **few, progress=False).cases == 2
+    with pytest.raises(sl.ClassMismatch, match="the model lacks 'green', 'grey'"):
+        score_explanations(model, boxes.with_class_mapping({"blue": "grey"})[:], **few, progress=False)
+
+
 def test_bad_arguments(model: ImageClassifier, squares: sl.Dataset) -> None:
-    with pytest.raises(InputError, match="right about nothing in these 1 image"):
+    with pytest.raises(InputError, match="right about nothing in 1 image, so"):
         score_explanations(model, squares[4:], progress=False)
     with pytest.raises(InputError, match="cases is 0"):
         score_explanations(model, squares, cases=0)

@@ -106,8 +106,8 @@ def score_explanations(
                 break
         if not found:
             raise InputError(
-                f"{known.title} is right about nothing in these {counted(len(selected.part))}, so there is nothing to "
-                "explain; train it longer, or give other images"
+                f"{known.title} is right about nothing in {counted(len(selected.part))}, so there is nothing to explain"
+                "; train it longer, or give other images"
             )
         measures = _Measures(known, layer, steps, randomise, measure_removal, batch_size, seed)
         with progress_bar(len(found) * (len(chosen) + 2), "scoring explanations", progress) as advance:
@@ -274,15 +274,28 @@ def cases_of(model: Model, data: Any, device: Any = None) -> Iterator[Case]:
 def _opened(
     model: Model, given: Any, data: Any, classes: ClassesGiven | None, open_args: Mapping[str, Any] | None
 ) -> Any:
-    """The labelled images with the labels of the task, or with other labels that say where things are."""
+    """The labelled images with the labels of the task, or with other labels that say where things are.
+
+    The class ids of the labels are those of the model.
+
+    Raises:
+        ClassMismatch: the data has classes that the model does not know; with labels that only say where things are,
+            only such classes.
+    """
+    from sightline.data.dataset import Dataset
     from sightline.data.facts import with_training_full_scale
     from sightline.verbs.labels import for_task, with_target_fields
 
     data = with_training_full_scale(model, data_for(model, given, data, classes, open_args))
     located_by = explained_of(model).located_by
-    if located_by is not None and getattr(data, "kind", None) == located_by:
+    located = located_by is not None and getattr(data, "kind", None) == located_by
+    if not located:
+        data = for_task(data, model)
+        with suppress(InputError):  # labels without masks only have boxes
+            data = with_target_fields(model, data)
+    if not isinstance(data, Dataset) or not model.classes:
         return data
-    data = for_task(data, model)
-    with suppress(InputError):  # labels without masks only have boxes
-        data = with_target_fields(model, data)
-    return data
+    unknown = [name for name in data.classes if name not in model.classes]
+    if len(unknown) == len(data.classes) or (unknown and not located):
+        data.classes.require_same(model.classes, "the data", "the model")
+    return data if unknown else data.with_classes(model.classes)
