@@ -200,22 +200,7 @@ def set_up(
         spent = min(spent, 0.8 * 60 * recipe.minutes)
     if features:
         step = features[0].step
-    gpu = accelerator.device.type == "cuda"
-    processes = {"processes": accelerator.num_processes, "index": accelerator.process_index}
-    order = EpochBatches(len(data), recipe.batch_size, recipe.seed, **processes)
-    loader: Any = (
-        features[0].loader(order)
-        if features
-        else make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
-    )
-    val_loader = None
-    if validation is not None:
-        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False, **processes)
-        val_loader = (
-            features[1].loader(sequential)
-            if features
-            else make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
-        )
+    order, loader, val_loader = _batches(model, data, validation, recipe, transform, accelerator, features)
     trained = model if step is None else StepModule(model, step)
     net, prepared = accelerator.prepare(trained, optimizer)
     keep_own_statistics(net)
@@ -258,6 +243,31 @@ def set_up(
         features,
         held,
     )
+
+
+def _batches(
+    model: Model,
+    data: Items,
+    validation: Items | None,
+    recipe: Recipe,
+    transform: Transform | None,
+    accelerator: Any,
+    features: list[CachedFeatures],
+) -> tuple[EpochBatches, Any, Any]:
+    """The order of the training batches, their loader, and that of the validation batches, None without validation."""
+    gpu = accelerator.device.type == "cuda"
+    processes = {"processes": accelerator.num_processes, "index": accelerator.process_index}
+    order = EpochBatches(len(data), recipe.batch_size, recipe.seed, **processes)
+    if validation is None:
+        sequential = None
+    else:
+        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False, **processes)
+    if features:
+        return order, features[0].loader(order), None if sequential is None else features[1].loader(sequential)
+    loader = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
+    if validation is None or sequential is None:
+        return order, loader, None
+    return order, loader, make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
 
 
 def _features(
