@@ -30,6 +30,8 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
+        if name == "_convolution_pointwise" and args[7] == "none":  # without an activation
+            name = "convolution"
         given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         made = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
         if func.is_view:

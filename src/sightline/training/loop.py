@@ -12,6 +12,7 @@ from torch import nn
 from sightline.data.transforms.base import Augmentation, as_transform
 from sightline.errors import InputError
 from sightline.models.model import as_model
+from sightline.runtime.allocator import kept_memory
 from sightline.runtime.sharing import shared_batch
 from sightline.training import checkpoint, devices, half
 from sightline.training.checkpoint import SaveModel
@@ -106,7 +107,7 @@ def fit(
     state, clock = session.state, session.clock
     begun, interrupted = state.epoch, False
     try:
-        with session.display, session.interrupts, worker_errors():
+        with session.display, session.interrupts, worker_errors(), kept_memory():
             clock.tick(state.step)
             for epoch in clock.epochs(state.epoch):
                 if state.stale(recipe.patience):

@@ -19,6 +19,7 @@ from sightline.models.creation import create_model
 from sightline.models.entry import Entry
 from sightline.models.model import Model
 from sightline.models.plan import Budget, Choice, Facts
+from sightline.runtime.allocator import kept_memory
 from sightline.training.devices import agreed, training_device
 from sightline.training.recipe import Recipe
 from sightline.verbs.labels import with_target_fields
@@ -162,7 +163,7 @@ class _Speed:
     def __call__(self, arguments: Mapping[str, Any]) -> float:
         key = repr(sorted(arguments.items()))
         if key not in self.known:
-            with torch.random.fork_rng(), torch.enable_grad():
+            with torch.random.fork_rng(), torch.enable_grad(), kept_memory():
                 self.known[key] = self._measure(arguments)
         return self.known[key]
 

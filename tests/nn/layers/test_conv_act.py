@@ -11,20 +11,21 @@ from torch import Tensor, nn
 
 from sightline.nn.layers import conv_act, fuse
 from sightline.nn.layers.conv import ConvNormAct, SameConv2d
-from sightline.nn.layers.conv_act import ConvAct, LinearAct, in_one_pass
+from sightline.nn.layers.conv_act import ConvAct, LinearAct
+from sightline.nn.layers.convolution import in_one_pass
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The activations that the joined operator was called with."""
     found: list[str] = []
-    own = conv_act._OPERATOR
+    own = conv_act.OPERATOR
 
     def counted(*arguments: object) -> Tensor:
         found.append(str(arguments[7]))
         return own(*arguments)
 
-    monkeypatch.setattr(conv_act, "_OPERATOR", counted)
+    monkeypatch.setattr(conv_act, "OPERATOR", counted)
     return found
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.layers import NormLayer, batch_norm
+from sightline.nn.layers.conv import Conv2d
 from sightline.nn.layers.conv_act import ConvAct
 from sightline.nn.layers.fuse import folded
 
@@ -39,10 +40,10 @@ class SharedBranch(nn.Module):
         convolutions: list[nn.Module] = []
         for _ in range(depth):
             if separable:
-                convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False))
-                convolutions.append(nn.Conv2d(channels, channels, 1, bias=False))
+                convolutions.append(Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False))
+                convolutions.append(Conv2d(channels, channels, 1, bias=False))
             else:
-                convolutions.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+                convolutions.append(Conv2d(channels, channels, 3, padding=1, bias=False))
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(nn.ModuleList(norm(channels) for _ in convolutions) for _ in range(levels))
         self.act = nn.SiLU(inplace=True)
@@ -123,8 +124,8 @@ class DecoupledHead(nn.Module):
         self.bins = bins
         self.class_branch = SharedBranch(channels, levels, depth, True, norm, residual)
         self.box_branch = SharedBranch(channels, levels, depth, True, norm, residual)
-        classes = [nn.Conv2d(channels, num_classes, 1) for _ in range(levels)]
-        sides = [nn.Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
+        classes = [Conv2d(channels, num_classes, 1) for _ in range(levels)]
+        sides = [Conv2d(channels, 4 * bins, 1) for _ in range(levels)]
         self.classes, self.sides = nn.ModuleList(classes), nn.ModuleList(sides)
         # small distances are more probable at first, so that boxes are initially about 5 cells wide rather than 15
         falling = -0.3 * torch.arange(bins, dtype=torch.float32).repeat(4)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.nn.layers.convolution import Geometry, convolve
 from sightline.nn.layers.norm import FrozenBatchNorm2d, NormLayer
 
 Attention = Callable[[int], nn.Module] | None
@@ -53,7 +54,7 @@ class ConvNormAct(nn.Sequential):
     ):
         padding = 0 if same else (kernel - 1) // 2 * dilation
         with_bias = norm is None if bias is None else bias
-        convolution = SameConv2d if same else nn.Conv2d
+        convolution = SameConv2d if same else Conv2d
         layers: list[nn.Module] = [
             convolution(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=with_bias)
         ]
@@ -72,20 +73,32 @@ class ConvNormAct(nn.Sequential):
         """
         convolution, *others = self
         norm = others[0] if others else None
-        if isinstance(norm, FrozenBatchNorm2d) and isinstance(convolution, nn.Conv2d):
-            others = others[1:]
+        if isinstance(norm, FrozenBatchNorm2d) and isinstance(convolution, Conv2d):
             scale, shift = norm.scale_and_shift()
             weight = convolution.weight * scale[:, None, None, None]
             bias = shift if convolution.bias is None else shift + convolution.bias * scale
-            x = convolution._conv_forward(x, weight, bias)
-        else:
-            x = convolution(x)
+            return convolution.with_act(x, weight, bias, others[1] if len(others) > 1 else None)
+        x = convolution(x)
         for layer in others:
             x = layer(x)
         return x
 
 
-class SameConv2d(nn.Conv2d):
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d`, computed by `convolve`."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self.with_act(x, weight, bias, None)
+
+    def with_act(self, x: Tensor, weight: Tensor, bias: Tensor | None, act: nn.Module | None) -> Tensor:
+        """[N, C, H, W] → [N, C', H', W'], with these weights instead of the layer's own, and an activation."""
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            y = super()._conv_forward(x, weight, bias)
+            return y if act is None else act(y)
+        return convolve(x, weight, bias, Geometry(self.stride, self.padding, self.dilation, self.groups), act)
+
+
+class SameConv2d(Conv2d):
     """A strided convolution with TensorFlow's padding "same": an odd pixel of padding is right and bottom.
 
     The output has ⌈H / stride⌉ × ⌈W / stride⌉ cells. Arguments as for `nn.Conv2d`, without `padding`.
@@ -94,12 +107,14 @@ class SameConv2d(nn.Conv2d):
     the last one, the kernel gets a first row or column of zeros; both sides are then padded alike.
     """
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def with_act(self, x: Tensor, weight: Tensor, bias: Tensor | None, act: nn.Module | None) -> Tensor:
+        """As of `Conv2d`."""
         if torch.compiler.is_exporting():  # other runtimes join the padding of the map and the convolution
             x = F.pad(x, self.sides(x.shape[-2:]))
-            return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
-        weight, padding = self.symmetric(x.shape[-2:], weight)
-        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+            y = F.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
+            return y if act is None else act(y)
+        padding, leading = self.both_sides(x.shape[-2:])
+        return convolve(x, weight, bias, Geometry(self.stride, padding, self.dilation, self.groups, leading), act)
 
     def missing(self, size: Sequence[int]) -> list[int]:
         """The pixels of padding of each axis, both sides together, for a map of size (height, width)."""
@@ -110,13 +125,15 @@ class SameConv2d(nn.Conv2d):
         height, width = self.missing(size)
         return width // 2, width - width // 2, height // 2, height - height // 2
 
+    def both_sides(self, size: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Padding of both sides of each axis, and zeros before the kernel, for a map of size (height, width)."""
+        height, width = self.missing(size)
+        return ((height + 1) // 2, (width + 1) // 2), (height % 2, width % 2)
+
     def symmetric(self, size: Sequence[int], weight: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The kernel and the padding of both sides of each axis, for a map of size (height, width)."""
-        missing = self.missing(size)
-        odd = [pixels % 2 for pixels in missing]
-        if any(odd):
-            weight = F.pad(weight, (odd[1], 0, odd[0], 0))
-        return weight, ((missing[0] + 1) // 2, (missing[1] + 1) // 2)
+        padding, leading = self.both_sides(size)
+        return Geometry(self.stride, padding, self.dilation, self.groups, leading).kernel(weight), padding
 
 
 def missing_pixels(side: int, kernel: int, stride: int) -> int:

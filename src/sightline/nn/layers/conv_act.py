@@ -19,17 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.nn.layers.conv import SameConv2d
+from sightline.nn.layers.convolution import OPERATOR, in_one_pass, joined_as
 
-_NAMES: dict[type[nn.Module], tuple[str, Callable[[Any], list[float]]]] = {
-    nn.Identity: ("none", lambda act: []),
-    nn.ReLU: ("relu", lambda act: []),
-    nn.ReLU6: ("hardtanh", lambda act: [0.0, 6.0]),
-    nn.LeakyReLU: ("leaky_relu", lambda act: [act.negative_slope]),
-    nn.SiLU: ("swish", lambda act: []),
-    nn.Hardswish: ("hardswish", lambda act: []),
-}
-"""oneDNN's name of an activation, and the function that returns its numbers."""
-_OPERATOR: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 _REARRANGE: Any = getattr(torch.ops.mkldnn, "_reorder_convolution_weight", None)
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _REARRANGE_LINEAR: Any = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
@@ -73,7 +64,7 @@ class ConvAct(_Rearranging):
         super().__init__()
         self.convolution, self.act = convolution, act
         zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
-        self.joined = _joined(_OPERATOR, act) if zeros else None
+        self.joined = joined_as(OPERATOR, act) if zeros else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] → [N, C', H', W']."""
@@ -87,7 +78,7 @@ class ConvAct(_Rearranging):
             shape = (padding, layer.stride, layer.dilation, layer.groups, list(x.shape))
             weight = self.rearranged(weight, _REARRANGE and (lambda own: _REARRANGE(own, *shape)))
         name, numbers = self.joined
-        return _OPERATOR(x, weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups, name, numbers, "")
+        return OPERATOR(x, weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups, name, numbers, "")
 
 
 class LinearAct(_Rearranging):
@@ -101,7 +92,7 @@ class LinearAct(_Rearranging):
     def __init__(self, linear: nn.Linear, act: nn.Module):
         super().__init__()
         self.linear, self.act = linear, act
-        self.joined = _joined(_LINEAR, act)
+        self.joined = joined_as(_LINEAR, act)
 
     def forward(self, x: Tensor) -> Tensor:
         """[…, inputs] → […, outputs]."""
@@ -112,25 +103,3 @@ class LinearAct(_Rearranging):
         weight = self.rearranged(layer.weight, _REARRANGE_LINEAR and (lambda own: _REARRANGE_LINEAR(own, rows)))
         name, numbers = self.joined
         return _LINEAR(x, weight, layer.bias, name, numbers, "")
-
-
-def _joined(operator: Any, act: nn.Module) -> tuple[str, list[float]] | None:
-    """oneDNN's name and numbers of an activation; None where it cannot be computed together with a layer."""
-    if operator is None or type(act) not in _NAMES or not torch.backends.mkldnn.is_available():
-        return None
-    name, numbers = _NAMES[type(act)]
-    return name, numbers(act)
-
-
-def in_one_pass(x: Tensor, weight: Tensor) -> bool:
-    """Whether the operator can replace the two modules: float32 on a CPU, without gradients, not while traced."""
-    return (
-        x.is_cpu
-        and x.dtype == weight.dtype == torch.float32
-        and x.numel() > 0
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
-        and bool(torch.backends.mkldnn.enabled)
-    )

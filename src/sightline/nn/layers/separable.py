@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from sightline.nn.layers.conv import Conv2d
 from sightline.nn.layers.norm import NormLayer
 
 
@@ -17,7 +18,7 @@ class DepthwiseSeparable(nn.Sequential):
 
     def __init__(self, channels: int, out_channels: int, *, norm: NormLayer | None = None):
         layers: list[nn.Module] = [
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.Conv2d(channels, out_channels, 1),
+            Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+            Conv2d(channels, out_channels, 1),
         ]
         super().__init__(*layers, *([] if norm is None else [norm(out_channels)]))
