@@ -59,13 +59,17 @@ def test_the_part_finds_the_cuboids_of_the_model_in_the_frame_of_each_camera(mod
     assert not difference(own[0], far).within(TOLERANCE)
 
 
+@pytest.fixture(scope="module")
+def file(model: CubeRCNN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxscript")
+    return export(model, tmp_path_factory.mktemp("cuboids") / "model.onnx", check=False).path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_the_file_takes_cameras(model: CubeRCNN, runtime: str, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
+def test_the_file_takes_cameras(model: CubeRCNN, file: Path, runtime: str) -> None:
     pytest.importorskip(runtime)
-    export(model, tmp_path / "model.onnx", check=False)
-    opened, objects = open_exported(tmp_path / "model.onnx", runtime), 0
+    opened, objects = open_exported(file, runtime), 0
     for batch in batches():
         found = compare(model, opened, views(batch))
         assert found.within(TOLERANCE), str(found)
@@ -74,7 +78,7 @@ def test_the_file_takes_cameras(model: CubeRCNN, runtime: str, tmp_path: Path) -
     own, other = (sl.predict(each, images(1, (120, 170))[0], camera="focal=200") for each in (model, opened))
     assert difference(own, other).within(TOLERANCE)
     assert opened.takes_cameras
-    assert "cameras" in str(examine(tmp_path / "model.onnx"))
+    assert "cameras" in str(examine(file))
 
 
 def test_depth_maps_have_no_exported_form() -> None:
