@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -50,6 +51,23 @@ def test_bfloat16_halves_the_network_and_keeps_its_results() -> None:
     assert TOLERANCE.scores < report.difference.scores < HALF_TOLERANCE.scores  # 8 significant bits
     for one, other in zip(model(given), fast(given), strict=True):
         torch.testing.assert_close(one.scores, other.scores.float(), atol=0.05, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "field"),
+    [
+        ("sightline_n_mask", {"image_size": 160}, "masks"),
+        ("sightline_n_pose", {"image_size": 160, "num_keypoints": 5}, "keypoints"),
+    ],
+)
+def test_bfloat16_may_move_masks_and_keypoints(name: str, arguments: dict[str, int], field: str) -> None:
+    allowed = replace(HALF_TOLERANCE, alone=1.0)  # many boxes of an untrained model have nearly the same score
+    given = images(2, (120, 170))
+    _, report = sl.optimize(
+        lively(name, **arguments), images=given, bf16=True, repeats=1, batch_size=1, tolerance=allowed
+    )
+    assert getattr(report.difference, field) > 0
 
 
 @pytest.mark.slow
