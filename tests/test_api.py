@@ -291,6 +291,8 @@ def test_train_in_memory_with_own_numbers_and_resume():
 def test_a_report_without_a_run(run, folder):
     result = sl.evaluate(run.model, sl.open_dataset(folder)["test"], progress=False)
     assert sl.write_report("new/place", result, model=run.model, title="Solids").is_file()
+    with pytest.raises(sl.InputError, match="explanations need the model"):
+        sl.write_report("new/place", result, explain=True)
     written = json.loads(Path("new/place/evaluation.json").read_text())
     assert written["metrics"]["AP"] == pytest.approx(result.metrics["AP"])
 

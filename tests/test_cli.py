@@ -401,7 +401,12 @@ class TestVerbs:
         assert "it now shows" not in done("report", "run", "--data", solids, "--split", "test").out
         said = done("report", "run", "--split", "all").out
         assert "note: the model was trained on 10 of the 18 images" in said
-        assert "The model was trained on 10 of the 18 images" in Path("run/report.html").read_text()
+        text = Path("run/report.html").read_text()
+        assert "The model was trained on 10 of the 18 images" in text
+        assert "what it depends on" not in text
+        done("report", "run", "--explain")
+        text = Path("run/report.html").read_text()
+        assert text.count("<small>what it depends on</small>") == 4  # images, all of which are among the worst
 
     def test_demo(self, monkeypatch):
         monkeypatch.setattr("sightline.demo.SCENES", {"train": 8, "val": 2, "test": 12})

@@ -288,6 +288,9 @@ def report(
             help="The split to show, or all. By default val, otherwise test, without images the model was trained on."
         ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw beside the worst predictions which pixels they depend on.")
+    ] = False,
     format: Format = None,
 ) -> None:
     """Write a run's report.html again.
@@ -296,7 +299,7 @@ def report(
     """
     from sightline import api
 
-    updated = api.update_report(run, data, split, open_args={"format": format})
+    updated = api.update_report(run, data, split, open_args={"format": format}, explain=explain)
     if updated.before is not None and updated.now is not None and updated.before != updated.now:
         typer.echo(f"the report showed {in_words(updated.before)}; it now shows {in_words(updated.now)}")
     for note in updated.notes:

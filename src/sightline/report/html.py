@@ -17,7 +17,7 @@ from sightline.models.model import Model, as_model
 from sightline.report import sections
 from sightline.report.base import TaskReport
 from sightline.report.files import EVALUATION_FILE, PLAIN, read_evaluation, read_rows
-from sightline.report.gallery import gallery
+from sightline.report.gallery import Why, gallery
 from sightline.report.missed import missed_section, read_missed
 from sightline.report.page import Section, esc, page, pairs, sentence
 from sightline.runtime import reading
@@ -49,6 +49,7 @@ def write_report(
     model: nn.Module | None = None,
     title: str | None = None,
     task_report: TaskReport = PLAIN,
+    why: Why | None = None,
 ) -> Path:
     """Write `report.html` to the folder of a run; an existing one is replaced.
 
@@ -67,6 +68,7 @@ def write_report(
         title: title of the page; by default the folder's name.
         task_report: the task's sections and drawings; by default all metrics, and labels beside predictions.
             (`sightline.write_report` chooses that of the task.)
+        why: as for `gallery`.
 
     Returns:
         The path of the report.
@@ -93,7 +95,7 @@ def write_report(
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
         *((part.key, part.heading, partial(part.make, facts.result)) for part in task_report.parts()),
         ("training", "Training", lambda: sections.training(facts.rows, task_report.lower_is_better, _keep(facts))),
-        ("gallery", "Predictions beside labels", lambda: gallery(facts.live, facts.data, task_report)),
+        ("gallery", "Predictions beside labels", lambda: gallery(facts.live, facts.data, task_report, why=why)),
         ("missed", "Why objects are missed", lambda: "" if facts.missed is None else missed_section(facts.missed)),
         ("run", "Data and model", lambda: pairs(_run_of(facts))),
         ("recipe", "Recipe", lambda: _listed(_own(facts.recipe), "The recipe is unknown: there is no recipe.yaml.")),

@@ -14,7 +14,7 @@ from torch import nn
 
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
-from sightline.verbs.explained import target_of
+from sightline.verbs.explained import default_method, target_of
 from sightline.verbs.opening import load_model
 from sightline.words import counted
 
@@ -273,10 +273,9 @@ def chosen_methods(
     """
     from sightline.explain.method import Method
     from sightline.explain.methods import METHODS, method_named, settings_of
-    from sightline.models.detection.detector import Detector
 
     if methods is None:
-        methods = "layer_cam" if isinstance(model, Detector) else "grad_cam"
+        methods = default_method(model)
     names = [methods] if isinstance(methods, str | Method) else list(methods) if isinstance(methods, Sequence) else []
     if not all(isinstance(name, str | Method) for name in names) or not names:
         raise InputError(f"methods is {methods!r}, but must be one or several of {', '.join(METHODS)}")

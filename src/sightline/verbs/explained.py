@@ -33,6 +33,14 @@ def default_target(model: Model, image: Tensor) -> Target:
         return explained_of(model).default(model, image)
 
 
+def default_method(model: Model) -> str:
+    """The method that explains a model by default: Layer-CAM for detectors, whose Grad-CAM also shows other objects of
+    the class, and Grad-CAM for other models."""
+    from sightline.models.detection.detector import Detector
+
+    return "layer_cam" if isinstance(model, Detector) else "grad_cam"
+
+
 def parse_target(text: str, model: Model, image: Tensor) -> Target:
     """What is explained, from words such as "dog", "box:0", "box:0:delta", "mask:0", "keypoint:0:left_eye",
     "class:road" or "proposal:0". Positions count the model's predictions from the best, from 0.

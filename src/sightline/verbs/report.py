@@ -16,8 +16,12 @@ from sightline.models.model import as_model
 from sightline.runtime.files import written_whole
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from sightline.evaluation.result import Result
+    from sightline.models.model import Model
     from sightline.report.base import TaskReport
+    from sightline.report.gallery import Why
 
 
 def write_report(
@@ -27,6 +31,7 @@ def write_report(
     data: Any = None,
     model: nn.Module | None = None,
     title: str | None = None,
+    explain: bool = False,
 ) -> Path:
     """Write report.html and, if there is a result, evaluation.json to a run's folder; see `sightline.report.html`.
 
@@ -36,9 +41,14 @@ def write_report(
         data: the images that were evaluated, or the training images.
         model: the model that was evaluated.
         title: the title of the page; by default it is taken from the run.
+        explain: draw beside each of the worst predictions which pixels it depends on: a heat map by the default method
+            of `sightline.explain_images` for the best class or object. Needs the model.
 
     Returns:
         The path of report.html.
+
+    Raises:
+        InputError: explanations are asked for without a model, or an error of `sightline.report.html`.
     """
     from sightline.report.files import EVALUATION_FILE, stored_task
     from sightline.report.html import write_report as run
@@ -47,11 +57,30 @@ def write_report(
     known = None if model is None else as_model(model)
     name = None if result is None else result.task
     name = name or stored_task(folder) or (None if known is None else known.task) or _task_of_run(folder)
-    file = run(folder, result=result, data=data, model=known, title=title, task_report=report_of(name))
+    if explain and known is None:
+        raise InputError("explanations need the model, not only its results; give model=…")
+    why = _why(known) if explain and known is not None else None
+    file = run(folder, result=result, data=data, model=known, title=title, task_report=report_of(name), why=why)
     if result is not None:
         with written_whole(file.with_name(EVALUATION_FILE), "the evaluation") as partial:
             partial.write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
     return file
+
+
+def _why(model: Model) -> Why:
+    """Draws what the prediction of a model for an image depends on; nothing if that cannot be explained."""
+    from sightline.explain.explanation import explain_image
+    from sightline.report.drawing import draw
+    from sightline.verbs.explained import default_method, default_target
+
+    def why(image: Any, size: int) -> Image.Image | None:
+        try:
+            found = explain_image(model, image, default_method(model), default_target(model, image))
+        except InputError:  # such as a model whose task has no explanations
+            return None
+        return draw(image, found, size=size, scale=1.5)
+
+    return why
 
 
 def shown_before(folder: Path) -> dict[str, Any] | None:
@@ -89,6 +118,7 @@ def update_report(
     split: str | None = None,
     *,
     open_args: Mapping[str, Any] | None = None,
+    explain: bool = False,
     progress: bool = True,
 ) -> UpdatedReport:
     """Write a run's report again, by default for the validation images of its data.
@@ -98,6 +128,7 @@ def update_report(
         data: other images and labels; by default the data that the model was trained on.
         split: the split to show; "all" for all images; by default "val", else "test", without training images.
         open_args: if `data` is a path: additional arguments of `open_dataset`.
+        explain: as for `write_report`.
         progress: show progress on stderr.
 
     Raises:
@@ -121,7 +152,7 @@ def update_report(
     measured = measure(run, data, split, default_splits=("val", "test"), open_args=open_args, progress=progress)
     result = measured.result
     now = {name: result.measured.get(name) for name in ("data", "split")} | {"images": result.images}
-    file = write_report(run, result, data=measured.part, model=measured.model)
+    file = write_report(run, result, data=measured.part, model=measured.model, explain=explain)
     return UpdatedReport(file, before, now, measured.notes)
 
 
