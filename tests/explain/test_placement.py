@@ -103,7 +103,7 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
         elif kind == "pad":
             layers.append(nn.ZeroPad2d((kernel, padding, stride, dilation)))
         else:
-            layers.append(nn.ConvTranspose2d(1, 1, kernel, stride))
+            layers.append(nn.ConvTranspose2d(1, 1, max(kernel, stride), stride))  # no cells without a source
     for layer in layers:
         for parameter in layer.parameters():
             nn.init.ones_(parameter)

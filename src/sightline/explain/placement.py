@@ -161,7 +161,8 @@ def _named(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, 
 
 @cache
 def _names(func: Any) -> list[str]:
-    return [argument.name for argument in func._schema.arguments]
+    names = [argument.name for argument in func._schema.arguments]
+    return ["weight" if name == "W" else name for name in names]  # of oneDNN's convolutions
 
 
 def _maps(values: Iterable[Any]) -> Iterator[Tensor]:
