@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sightline.data.images import image_size, read_image
+import sightline as sl
+from sightline.data.images import image_size, read_image, unread_pages
 from sightline.errors import InputError
 
 
@@ -81,6 +82,21 @@ class TestTiff:
         small = Image.fromarray(noise[:3, :3])
         Image.fromarray(noise).save(tmp_path / "a.tif", save_all=True, append_images=[small])
         assert torch.equal(read_image(tmp_path / "a.tif", None), torch.from_numpy(noise).permute(2, 0, 1))
+
+    def test_pages_of_colours_are_counted(self, tmp_path: Path):
+        noise = np.random.default_rng(0).integers(0, 256, (3, 7, 11, 3), dtype=np.uint8)
+        first, *rest = [Image.fromarray(page) for page in noise]
+        small = first.resize((3, 3))
+        for name, colours, others, expected in (
+            ("one", first, [], 0),
+            ("three", first, [*rest, small], 2),
+            ("channels", first.convert("L"), [one.convert("L") for one in rest], 0),
+        ):
+            colours.save(tmp_path / f"{name}.tif", save_all=True, append_images=others)
+            assert unread_pages(tmp_path / f"{name}.tif") == expected
+        data = sl.Dataset.from_labels([tmp_path / "one.tif", tmp_path / "three.tif"], [0, 1], ["a", "b"])
+        (note,) = [problem for problem in sl.check(data, progress=False).problems if problem.rule == "pages-unread"]
+        assert (Path(note.file).name, note.value, note.level) == ("three.tif", "it has 3 pages", "note")
 
     @pytest.mark.parametrize("dtype", ["u1", "u2"])
     @pytest.mark.parametrize("samples", [2, 4, 6])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 
 import numpy as np
 import pytest
@@ -283,6 +284,50 @@ def test_to_folder_of_images_in_memory_and_masks(tmp_path):
     assert rle_to_mask(entry["segmentation"]).nonzero().tolist() == [[y, x] for y in (1, 2) for x in (2, 3, 4)]
     assert entry["area"] == 6
     assert entry["keypoints"] == [1.0, 2.0, 2.0]
+
+
+def test_to_folder_until_ctrl_c(tmp_path, folder, caplog):
+    """What has been predicted is written, and the image that is being written is finished."""
+
+    def draw(image, result):
+        if image.shape[2] == 8:  # b.png, the second one
+            signal.raise_signal(signal.SIGINT)
+        return Image.new("RGB", result.image_size[::-1])
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        predict_to_folder(Spotter(), folder, tmp_path / "drawn", draw=draw, batch_size=1)
+    assert signal.getsignal(signal.SIGINT) is before
+    content = json.loads((tmp_path / "drawn" / "predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png"]
+    assert [one["image_id"] for one in content["annotations"]] == [1, 2]
+    assert sorted(file.name for file in (tmp_path / "drawn").iterdir()) == ["a.png", "b.png", "predictions.json"]
+    assert "drawn holds the predictions of 2 of 4 images: predictions.json; an output" in caplog.text
+
+    class Stopped(Spotter):
+        def forward(self, images, targets=None):
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("a batch takes long: it is not waited for")
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_to_folder(Stopped(), folder, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_videos_beside_images_and_pages_after_the_first_are_said(tmp_path, folder, caplog):
+    predict_to_folder(Spotter(), folder, tmp_path / "out")
+    assert caplog.text == ""
+    for name in ("x.mp4", "y.mov"):
+        (folder / name).write_bytes(b"never read")
+    picture(0).save(folder / "e.tif", save_all=True, append_images=[picture(9), picture(18)])
+    picture(0).save(folder / "f.tif", save_all=True, append_images=[picture(9)])
+    for number, source in enumerate([folder, str(folder / "*"), [folder]]):
+        caplog.clear()
+        predict_to_folder(Spotter(), source, tmp_path / f"out{number}")
+        place, pages = [record.getMessage() for record in caplog.records]
+        assert place.startswith(f"{folder}{'/*' if number == 1 else ''} has 2 videos beside its images, which are left")
+        assert f"name the videos, such as {folder / 'x.mp4'}" in place
+        assert pages.startswith(f"{folder / 'e.tif'} has 3 pages, of which only the first is predicted (as in all")
 
 
 def test_to_folder_where_nothing_can_be_read(tmp_path):

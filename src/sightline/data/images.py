@@ -247,6 +247,15 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
         raise InputError(f"cannot read the image {path}: {error}; {REPLACE}") from error
 
 
+def unread_pages(path: str | os.PathLike[str]) -> int:
+    """Number of further images of the same size in a TIFF file, of which only the first is read; 0 for other files.
+
+    Pages of one sample each are the channels of one image. Raises InputError as `read_header` does.
+    """
+    name = os.fspath(path)
+    return _guarded(name, lambda: tiff.unread_pages(name)) if name.lower().endswith(_TIFF) else 0
+
+
 def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
     """The file's unscaled samples after EXIF rotation: [H, W] or [H, W, C]."""
     array = _array_file(path)

@@ -47,8 +47,7 @@ def read(path: str) -> np.ndarray | None:
     if not pages:
         return None
     first = pages[0]
-    stack = len(pages) > 1 and all(_shape(p) == _shape(first) and _one(p, _SAMPLES, 1) == 1 for p in pages)
-    if stack:
+    if _are_channels(pages):
         height, width = _shape(first)
         require_memory(height * width, len(pages), max(first.get(_BITS, (1,))) // 8, len(data))
         return np.stack([_page(data, page, order, path)[:, :, 0] for page in pages], axis=2)
@@ -68,6 +67,18 @@ def header(path: str) -> tuple[Size, int, bool] | None:
     how = known_orientation(_one(pages[0], _ORIENTATION, 1))
     wide = max(pages[0].get(_BITS, (1,))) > 8 and _one(pages[0], _FORMAT, 1) != 3
     return ((width, height) if how >= 5 else (height, width)), how, wide
+
+
+def unread_pages(path: str) -> int:
+    """Number of further pages of the first one's size, which `read` ignores: pages of a document, frames of a film."""
+    with reading.open_binary(path) as file:
+        pages, _ = _directories(file)
+    return 0 if _are_channels(pages) else sum(_shape(page) == _shape(pages[0]) for page in pages[1:])
+
+
+def _are_channels(pages: list[Tags]) -> bool:
+    """Whether each page is one channel of one image."""
+    return len(pages) > 1 and all(_shape(p) == _shape(pages[0]) and _one(p, _SAMPLES, 1) == 1 for p in pages)
 
 
 def _ordinary(tags: Tags) -> bool:

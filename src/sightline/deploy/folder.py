@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
-from sightline.deploy.predict import class_ids, predict_each, require_some, score_threshold, threshold_origin
+from sightline.deploy.predict import (
+    Prediction,
+    class_ids,
+    predict_each,
+    require_some,
+    score_threshold,
+    threshold_origin,
+)
 from sightline.deploy.sources import Item, Source, find_images
-from sightline.deploy.writers.base import PredictedImage, Writer, file_paths, require_formats
+from sightline.deploy.writers.base import PredictedImage, Writer, Writing, file_paths, require_formats
 from sightline.errors import InputError
 from sightline.models.model import as_model
 from sightline.runtime.values import require_whole
+from sightline.training.interrupt import Interrupts
 from sightline.training.run import new_folder, numbered_folder, removed_if_empty
-from sightline.words import counted
+from sightline.words import counted, shown
+
+log = logging.getLogger("sightline")
 
 PREDICTIONS = "predictions"
 """The folder that contains the output folders if none is given."""
@@ -134,8 +146,10 @@ def predict_to_folder(
         classes=classes,
         whole_image=whole_image,
     )
-    with removed_if_empty(folder):
-        for position, prediction in enumerate(predictions):
+    interrupts = Interrupts()
+    stopped = _written_if_stopped(writing, done, lowest, threshold is not None, len(items))
+    with removed_if_empty(folder), interrupts, stopped:
+        for position, prediction in enumerate(_between_images(predictions, interrupts)):
             image, result, ids = prediction.image, prediction.result, prediction.ids
             if image is None or (result is None and ids is None):
                 done.errors[str(prediction.item.name)] = str(prediction.error)
@@ -158,6 +172,37 @@ def predict_to_folder(
     if written.hint and threshold is None:
         done.hint += f" ({threshold_origin(model)})"
     return done
+
+
+def _between_images(predictions: Iterator[Prediction], interrupts: Interrupts) -> Iterator[Prediction]:
+    """The predictions; Ctrl-C takes effect while the next one is made, not while one is written."""
+    while True:
+        with interrupts.allowed():
+            found = next(predictions, None)
+        if found is None:
+            return
+        yield found
+
+
+@contextmanager
+def _written_if_stopped(
+    writing: Writing, done: PredictedFolder, threshold: float, given: bool, total: int
+) -> Iterator[None]:
+    """Context that writes the files of the images predicted so far if Ctrl-C ends it, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if done.images:
+            files = writing.finish(threshold, given).files
+            log.warning(
+                "%s holds the predictions of %d of %s: %s; an output folder that ends in .parquet is continued by the "
+                "same command",
+                shown(str(done.folder)),
+                done.images,
+                counted(total),
+                ", ".join(files),
+            )
+        raise
 
 
 def relative_paths(items: list[Item]) -> list[Path]:

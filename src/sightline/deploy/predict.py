@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
+from sightline.data.images import unread_pages
 from sightline.data.room import unlimited_size
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
 from sightline.deploy.predictions import NO_CLASSES, are_objects, filter_prediction, with_source
@@ -28,6 +31,9 @@ from sightline.runtime.reading_ahead import read_ahead
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import ClassMap
 from sightline.structures.tabular import html_of
+from sightline.words import shown
+
+log = logging.getLogger("sightline")
 
 DEFAULT_THRESHOLD = 0.5
 """The minimum score of objects if the model has no saved threshold."""
@@ -268,7 +274,18 @@ def _read_ahead(
         except InputError as error:
             return Prediction(item, error=error)
 
-    return read_ahead(read, items, min(4, os.cpu_count() or 1), ahead)
+    told = False
+    for one in read_ahead(read, items, min(4, os.cpu_count() or 1), ahead):
+        path = one.item.image
+        if not told and one.image is not None and isinstance(path, Path) and (further := unread_pages(path)):
+            told = True
+            log.warning(
+                "%s has %d pages, of which only the first is predicted (as in all such files); save the others as "
+                "files of their own",
+                shown(str(path)),
+                further + 1,
+            )
+        yield one
 
 
 def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[Prediction]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from sightline.data.videos import is_video
 from sightline.errors import InputError
 from sightline.runtime import reading
 from sightline.structures import Camera, Clip, Size, with_camera
+from sightline.words import counted, shown
 
 log = logging.getLogger("sightline")
 
+_File = TypeVar("_File", Path, str)
 Source = Any
 """The path of an image or video, of a folder (its images, else its videos), or a pattern ("photos/*.jpg"); a Pillow
 image; an array [H, W] or [H, W, C]; a tensor [C, H, W] or [H, W]; a `Clip`; a batch of these with an additional first
@@ -91,14 +93,18 @@ class Item:
         return int(whole_numbers(image).max()) if wide and image.numel() else None
 
 
-def find_images(source: Source) -> tuple[list[Item], bool]:
+def find_images(source: Source, tell: bool = True) -> tuple[list[Item], bool]:
     """Find the images that a user gives, in order (folders and patterns sorted), and whether it is a single one.
+
+    Args:
+        source: what the user gives.
+        tell: log the videos that are left out of folders and patterns because there are images.
 
     Raises:
         InputError: no image was found; the message says what was searched.
     """
     if isinstance(source, str | os.PathLike):
-        return _find_path(os.fspath(source))
+        return _find_path(os.fspath(source), tell)
     if isinstance(source, bytes | bytearray | memoryview):
         return [Item(None, bytes(source))], True
     if callable(getattr(source, "read", None)) and not isinstance(source, Image.Image):
@@ -116,7 +122,7 @@ def find_images(source: Source) -> tuple[list[Item], bool]:
             f"an image cannot be of type {type(source).__name__}; give a path, a folder, a pattern, a Pillow image, "
             "an array, a tensor, bytes, an open file, or a list of these"
         )
-    items = [item for one in source for item in find_images(one)[0]]
+    items = [item for one in source for item in find_images(one, tell)[0]]
     if not items:
         raise InputError("the list of images is empty; give at least one")
     return _numbered(items), False
@@ -202,12 +208,12 @@ def _numbered(items: list[Item]) -> list[Item]:
     return [replace(item, name=item.name or f"image {i}") for i, item in enumerate(items)]
 
 
-def _find_path(path: str) -> tuple[list[Item], bool]:
+def _find_path(path: str, tell: bool) -> tuple[list[Item], bool]:
     if "://" in path:
         raise InputError(f"{path} is a web address; download the image and give its path")
     if os.path.isdir(path):
         every = [p for p in _files_below(path) if p.is_file()]
-        inside = [p for p in every if is_image(p) and not _is_mask(p, Path(path))] or [p for p in every if is_video(p)]
+        inside = _one_kind([p for p in every if not (is_image(p) and _is_mask(p, Path(path)))], path, tell)
         if not inside:
             raise InputError(
                 f"the folder {path} and its subfolders hold no images; searched for files ending in "
@@ -221,11 +227,25 @@ def _find_path(path: str) -> tuple[list[Item], bool]:
             f"there is no image or folder {path}; correct the path, or give a pattern of files such as photos/*.jpg"
         )
     matched = [p for p in sorted(_matches(path)) if os.path.isfile(p)]
-    images = [p for p in matched if is_image(p)] or [p for p in matched if is_video(p)]
+    images = _one_kind(matched, path, tell)
     if not images:
         others = f"; the {len(matched)} matching files are not images" if matched else ""
         raise InputError(f"no image matches the pattern {path}{others}; correct it, or give a folder")
     return [Item(p, Path(p)) for p in images], False
+
+
+def _one_kind(files: list[_File], place: str, tell: bool) -> list[_File]:
+    """The images among files, else the videos; with `tell`, videos that are left out are logged."""
+    images, videos = [p for p in files if is_image(p)], [p for p in files if is_video(p)]
+    if images and videos and tell:
+        log.warning(
+            "%s has %s beside its images, %s left out; name the videos, such as %s, to predict them",
+            shown(place),
+            counted(len(videos), "video"),
+            "which is" if len(videos) == 1 else "which are",
+            shown(str(videos[0])),
+        )
+    return images or videos
 
 
 def _files_below(folder: str) -> list[Path]:

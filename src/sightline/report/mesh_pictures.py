@@ -1,6 +1,6 @@
 """Pictures of meshes: shaded triangles, drawn from far to near (the painter's algorithm).
 
-Faces seen from inside are drawn first: the rest of a closed surface hides them.
+Faces seen from inside are drawn first, or not at all if the surface is closed, whose other faces hide them.
 """
 
 from __future__ import annotations
@@ -91,18 +91,27 @@ def paint_mesh(
         return
     left, top, width, height = int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
     size = (width * _FINER, height * _FINER)
-    layer, shape = Image.new("RGB", size, colour), Image.new("L", size, 0)
-    pen, outline = ImageDraw.Draw(layer), ImageDraw.Draw(shape)
+    layer = Image.new("RGBA", size, (*colour, 0))
+    pen = ImageDraw.Draw(layer)
     corners = (vertices[faces, :2] - low) * _FINER  # [F, 3, 2]
-    shades = (np.array(colour) * brightness[:, None]).astype(int)
     a, b, c = np.moveaxis(corners, 1, 0)
     away = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) > (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])  # seen from inside
-    for face in np.lexsort((-vertices[faces, 2].mean(1), ~away)).tolist():
-        points = [(float(x), float(y)) for x, y in corners[face]]
-        pen.polygon(points, fill=tuple(shades[face].tolist()))
-        outline.polygon(points, fill=255)
-    part = layer.resize((width, height), Image.Resampling.BOX)
-    picture.paste(part, (left, top), shape.resize((width, height), Image.Resampling.BOX))
+    order = np.lexsort((-vertices[faces, 2].mean(1), ~away))
+    if _is_closed(faces):  # so that the faces in front hide the others
+        order = order[~away[order]]
+    shades = np.column_stack([np.array(colour) * brightness[:, None], np.full(len(faces), 255)]).astype(int)
+    points = corners.reshape(-1, 6)[order].tolist()
+    for xy, shade in zip(points, map(tuple, shades[order].tolist()), strict=True):
+        pen.polygon(xy, fill=shade)
+    part = layer.convert("RGB").resize((width, height), Image.Resampling.BOX)
+    picture.paste(part, (left, top), layer.getchannel("A").resize((width, height), Image.Resampling.BOX))
+
+
+def _is_closed(faces: np.ndarray) -> bool:
+    """Whether faces [F, 3] enclose solids: they run along each edge as often in one direction as in the other."""
+    start, end = faces.astype(np.int64).ravel(), np.roll(faces, -1, axis=1).astype(np.int64).ravel()
+    count = int(faces.max()) + 1
+    return bool((np.sort(start * count + end) == np.sort(end * count + start)).all())
 
 
 def mesh_picture(mesh: Mesh, colour: Colour, size: int, turn: float = 0.6, tilt: float = 0.45) -> Image.Image:

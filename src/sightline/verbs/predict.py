@@ -244,7 +244,7 @@ def _videos(model: nn.Module, source: Any) -> list[Item]:
     named = source if isinstance(source, list | tuple) else [source]
     if takes_videos(model) or not all(isinstance(one, str | Path) for one in named):
         return []
-    items, _ = find_images(source)
+    items, _ = find_images(source, tell=False)
     videos = [item for item in items if isinstance(item.image, Path) and is_video(item.image)]
     others = [item for item in items if item not in videos]
     if videos and others:

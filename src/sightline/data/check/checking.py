@@ -164,6 +164,8 @@ def _image_problems(dataset: Dataset, looks: list[ImageInspection], stated: np.n
         turned = one.orientation != 1
         if turned:
             yield Problem.of("exif-rotated", f"its EXIF orientation is {one.orientation}", dataset.name(i))
+        if one.unread:
+            yield Problem.of("pages-unread", f"it has {one.unread + 1} pages", dataset.name(i))
         height, width = stated[i].tolist()
         if height and width and one.size is not None and one.size != (height, width):
             how = ""

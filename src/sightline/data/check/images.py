@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.data.check.duplicates import THUMBNAIL, difference_hash
 from sightline.data.dataset import Dataset
-from sightline.data.images import read_header, read_image
+from sightline.data.images import read_header, read_image, unread_pages
 from sightline.errors import REPLACE, InputError
 from sightline.progress import progress_bar
 from sightline.runtime.reading_ahead import read_ahead
@@ -32,6 +32,7 @@ class ImageInspection:
         error: description of the error, if there is one.
         size: (height, width) after EXIF rotation, from the header.
         orientation: EXIF orientation, 1 to 8.
+        unread: number of further pages of the file, which are not read.
         digest: digest of the file's (or the tensor's) bytes; None if pixels were not inspected.
         hash: 64-bit difference hash.
         thumbnail: uint8 [16, 16], grey.
@@ -42,6 +43,7 @@ class ImageInspection:
     error: str = ""
     size: Size | None = None
     orientation: int = 1
+    unread: int = 0
     digest: bytes | None = None
     hash: int = 0
     thumbnail: np.ndarray | None = None
@@ -74,7 +76,7 @@ def _look(dataset: Dataset, i: int, pixels: bool) -> ImageInspection:
     looks = ImageInspection()
     try:
         header = read_header(path)
-        looks.size, looks.orientation = header.size, header.orientation
+        looks.size, looks.orientation, looks.unread = header.size, header.orientation, unread_pages(path)
         if pixels:
             with open(path, "rb") as file:
                 looks.digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()

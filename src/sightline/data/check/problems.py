@@ -158,6 +158,10 @@ _NOTES = {
         "samples are divided by this full scale in training, evaluation and prediction; set another one "
         "(--full-scale, in Python full_scale=) if it is not the range of the camera",
     ),
+    "pages-unread": (
+        "TIFF files with several pages",
+        "only the first page is read; save the others as files of their own if they are to be used",
+    ),
     "exif-rotated": (
         "images rotated by EXIF",
         "they are read upright; check that their labels were drawn upright, too",
