@@ -293,7 +293,7 @@ def _opened(
         data = for_task(data, model)
         with suppress(InputError):  # labels without masks only have boxes
             data = with_target_fields(model, data)
-    if not isinstance(data, Dataset) or not model.classes:
+    if not isinstance(data, Dataset) or not model.classes or data.classes == model.classes:
         return data
     unknown = [name for name in data.classes if name not in model.classes]
     if len(unknown) == len(data.classes) or (unknown and not located):
