@@ -87,19 +87,34 @@ def test_only_wanted_gradients_are_computed() -> None:
     assert own.weight.grad is None
 
 
-def test_few_images_are_described_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one thread PyTorch would compute the gradients of fewer than 16 images more slowly."""
-    seen: list[tuple[int, ...]] = []
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], int]]:
+    """The size of the map and the width of the kernel of each gradient that PyTorch computes."""
+    found: list[tuple[tuple[int, ...], int]] = []
     own = convolution._gradients
 
-    def noted(*arguments: Any) -> Any:
-        seen.append(tuple(arguments[1].shape))
-        return own(*arguments)
+    def noted(grad: Tensor, x: Tensor, weight: Tensor, *others: Any) -> Any:
+        found.append((tuple(x.shape), weight.shape[3]))
+        return own(grad, x, weight, *others)
 
     monkeypatch.setattr(convolution, "_gradients", noted)
+    return found
+
+
+def test_few_images_are_described_as_many(seen: list[tuple[tuple[int, ...], int]]) -> None:
+    """With one thread PyTorch would compute the gradients of fewer than 16 images more slowly."""
     x = torch.randn(2, 4, 5, 8).contiguous(memory_format=torch.channels_last)
     Conv2d(4, 6, 1)(x).sum().backward()
-    assert seen == [(16, 4, 1, 5)]
+    assert seen == [((16, 4, 1, 5), 1)]
+
+
+@pytest.mark.parametrize("own", [Conv2d(8, 8, 5, padding=2, groups=8), SameConv2d(8, 8, 3, 2, groups=8)])
+def test_wide_depthwise_kernels_are_divided(own: nn.Conv2d, seen: list[tuple[tuple[int, ...], int]]) -> None:
+    x = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    own(x).sum().backward()
+    widths = [width for _, width in seen[1:]]  # the first one is the gradient of the map, which is not wanted
+    assert len(widths) > 1
+    assert max(widths) <= 3
 
 
 def test_an_activation_with_a_hook_is_called() -> None:
