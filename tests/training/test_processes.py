@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sightline as sl
-from sightline.runtime.launching import _end, _waited
+from sightline.runtime.launching import _count_in, _end, _waited
 from sightline.runtime.sharing import Share, batch_count, shared_batch
 from sightline.training.loader import EpochBatches
 from sightline.training.loop import fit
@@ -183,6 +185,50 @@ def test_two_processes_cache_features_and_unfreeze_parts(tmp_path: Path) -> None
         alone = frozen_curve(name, 4, str(tmp_path / f"{name}-alone"))
         for together, row in zip(main[name], alone, strict=True):
             assert together == pytest.approx(row, rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_command(tmp_path: Path) -> None:
+    """Two processes end with exit code 0, and have the losses of one with twice the batch.
+
+    The model has no dropout, and its batch normalisation is fixed.
+    """
+    for split, count in (("train", 8), ("val", 4)):
+        for number in range(count):
+            place = tmp_path / "data" / split / "ab"[number % 2] / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 255, (40, 48, 3)).astype(np.uint8)
+            Image.fromarray(pixels // (1 + number % 2)).save(place)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    launch = "accelerate.commands.accelerate_cli launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    options = "--model resnet18 --weights none --arg norm=frozen --arg image_size=32 --epochs 2 --set warmup_steps=0"
+    curves = []
+    for name, batch, first in (("two", "2", [*launch.split(), "--dynamo_backend", "no", "-m"]), ("one", "4", [])):
+        words = [sys.executable, "-m", *first, "sightline", "train", "data", *options.split(), "--name", name]
+        words += ["--batch-size", batch, "--augmentation", "none", "--no-report", "--device", "cpu"]
+        done = subprocess.run(
+            words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()
+        curves.append([{key: value for key, value in json.loads(line).items() if "loss" in key} for line in lines])
+    for together, alone in zip(*curves, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("python /bin/accelerate launch --cpu --num_processes 2 -m sightline train a", 2),
+        ("python /bin/accelerate-launch --num-processes=3 --cpu script.py", 3),
+        ("python -m accelerate.commands.accelerate_cli launch --num_processes 4 -m sightline train a", 4),
+        ("python -m accelerate.commands.launch --num_processes 5 script.py", 5),
+        ("python /bin/accelerate launch --cpu -m sightline train a --num_processes 2", 0),
+        ("python /bin/accelerate launch --cpu --num_processes x script.py", 0),
+    ],
+)
+def test_the_number_of_processes_is_read_from_the_launcher(line: str, expected: int) -> None:
+    assert _count_in(line.split()) == expected
 
 
 def test_a_process_that_was_killed_is_told_of(capfd: pytest.CaptureFixture[str]) -> None:

@@ -41,8 +41,9 @@ def unstarted_processes() -> int | None:
 
 def _count_in(words: Sequence[str]) -> int:
     """The value of --num_processes in the launcher's command line; 0 if there is none."""
-    own = words[: words.index("-m")] if "-m" in words else words
-    for word, following in zip(own, [*own[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "-m" and not following.startswith("accelerate"):  # python -m accelerate.commands.launch
+            return 0  # what follows are the words of the program
         name, equals, value = word.replace("-", "_").partition("=")
         if name == "__num_processes":
             text = value if equals else following
