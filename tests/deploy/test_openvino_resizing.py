@@ -18,7 +18,7 @@ from sightline.deploy.openvino_resizing import replace_antialiased  # noqa: E402
 from tests.deploy.exporting.test_nodes import both  # noqa: E402
 
 
-@pytest.mark.parametrize("size", [(61, 83), (20, 90)])
+@pytest.mark.parametrize("size", [(61, 83), (20, 90), (30, 44), (30, 90)])
 def test_images_equal_the_model_s(size: tuple[int, int], tmp_path: Path) -> None:
     preprocess = Preprocess(fixed_size=(30, 44), divisor=1, antialias=True)
     images = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)

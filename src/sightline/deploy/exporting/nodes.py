@@ -83,16 +83,22 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
         )
     original = nodes.side(nodes.Shape(images), 2, 4)
     x = nodes.cast(images, "FLOAT")
-    if uint8:
+    darknet = isinstance(preprocess, DarknetPreprocess)
+    linear = not darknet and preprocess.interpolation == "bilinear"
+    if uint8 and not linear:
         x = nodes.Div(x, 255.0)
     if isinstance(preprocess, DarknetPreprocess):
         return *_letterbox(nodes, preprocess, x, original), original
     size = _resized_size(nodes, preprocess, original)
     if size is not original:
         x = _resized(nodes, preprocess, x, original, size)
-    x = nodes.Div(nodes.Sub(x, _channels(preprocess.mean)), _channels(preprocess.std))
+    mean, std = _channels(preprocess.mean), _channels(preprocess.std)
     if isinstance(model, ImageClassifier):
-        return _centre(nodes, x, size, model.crop), size, original
+        x = _cropped(nodes, x, size, model.crop)
+    # linear resizing and the scale of the values may change places, so one pass serves for 255 and the deviation
+    x = nodes.Sub(nodes.Mul(x, 1 / (std * 255 if uint8 and linear else std)), mean / std)
+    if isinstance(model, ImageClassifier):
+        return _filled(nodes, x, size, model.crop), size, original
     if preprocess.divisor > 1:
         divisor = preprocess.divisor
         padded = nodes.Mul(nodes.Div(nodes.Add(size, [divisor - 1] * 2), [divisor] * 2), [divisor] * 2)
@@ -171,14 +177,18 @@ def _letterbox(nodes: Nodes, p: DarknetPreprocess, x: Node, original: Node) -> t
     return nodes.Pad(x, pads, nodes.constant(GREY)), size
 
 
-def _centre(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:
-    """The centre crop of side `crop`, as `ImageClassifier`; smaller images are padded with the mean colour."""
-    lack = nodes.Max(nodes.Sub([crop] * 2, size), [0] * 2)
-    before = nodes.Div(lack, [2] * 2)
-    x = nodes.Pad(x, nodes.Concat([0] * 2, before, [0] * 2, nodes.Sub(lack, before), axis=0))
-    over = nodes.cast(nodes.Sub(nodes.Add(size, lack), [crop] * 2), "FLOAT")
+def _cropped(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:
+    """The centre crop, at most `crop` wide and high, as `ImageClassifier`."""
+    over = nodes.cast(nodes.Max(nodes.Sub(size, [crop] * 2), [0] * 2), "FLOAT")
     start = nodes.cast(nodes.Round(nodes.Mul(over, [0.5] * 2)), "INT64")  # half to even, like Python
     return nodes.Slice(x, start, nodes.Add(start, [crop] * 2), [2, 3])
+
+
+def _filled(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:
+    """A normalised crop with zeros, the mean colour, around it where the image of `size` is smaller than the crop."""
+    lack = nodes.Max(nodes.Sub([crop] * 2, size), [0] * 2)
+    before = nodes.Div(lack, [2] * 2)
+    return nodes.Pad(x, nodes.Concat([0] * 2, before, [0] * 2, nodes.Sub(lack, before), axis=0))
 
 
 def add_class_map(nodes: Nodes, preprocess: Preprocess, logits: Node, size: Node, original: Node) -> tuple[Node, Node]:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sightline.ops.suppression import batched_nms
 
@@ -45,6 +46,26 @@ def _(boxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, iou_thresh
     return torch.empty_like(scores, dtype=torch.bool)
 
 
+@torch.library.custom_op("sightline::best_scores", mutates_args=())
+def best_scores(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor]:
+    """The highest of the last axis that are above `least`, sorted: scores [..., M] → values and places [..., limit].
+
+    Where there are fewer, the rest have the value `least` and the place 0. In ONNX only as many are searched as there
+    are in any row, mostly few: the time of TopK grows with their number.
+    """
+    value, place = scores.topk(min(limit, scores.shape[-1]), -1)
+    there = value > least
+    missing = (0, limit - value.shape[-1])
+    values = F.pad(torch.where(there, value, least), missing, value=least)
+    return values, F.pad(torch.where(there, place, 0), missing)
+
+
+@best_scores.register_fake
+def _(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor]:
+    values = scores.new_empty((*scores.shape[:-1], limit))
+    return values, torch.empty_like(values, dtype=torch.int64)
+
+
 @cache
 def translations() -> dict[Any, Callable[..., Any]]:
     """The ONNX form of each operator of this module, for `torch.onnx.export`."""
@@ -70,7 +91,27 @@ def translations() -> dict[Any, Callable[..., Any]]:
         none = op.Expand(op.Constant(value_int=0), op.Shape(scores))
         return op.Cast(op.ScatterND(none, places, marks), to=9)
 
-    return {torch.ops.sightline.kept_by_nms.default: annotated(suppressed, locals())}
+    def best(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64]:
+        floor, last = op.Constant(value_float=least), op.Constant(value_ints=[-1])
+        counts = op.ReduceSum(op.Cast(op.Greater(scores, floor), to=1), last, keepdims=0)
+        most = op.Cast(op.ReduceMax(counts, keepdims=0), to=7)
+        number = op.Max(op.Min(most, op.Constant(value_int=limit)), op.Constant(value_int=1))
+        number = op.Reshape(number, op.Constant(value_ints=[1]))
+        values, places = op.TopK(scores, number, axis=-1)
+        there = op.Greater(values, floor)
+        values, places = op.Where(there, values, floor), op.Where(there, places, op.Constant(value_int=0))
+        lacking = op.Sub(op.Constant(value_ints=[limit]), number)
+        rest = op.Concat(op.Shape(scores, start=0, end=-1), lacking, axis=0)
+        return (
+            op.Concat(values, op.Expand(floor, rest), axis=-1),
+            op.Concat(places, op.Expand(op.Constant(value_int=0), rest), axis=-1),
+        )
+
+    names = locals()
+    return {
+        torch.ops.sightline.kept_by_nms.default: annotated(suppressed, names),
+        torch.ops.sightline.best_scores.default: annotated(best, names),
+    }
 
 
 def scripted(function: Callable[..., Any], arguments: dict[str, Any], returns: Any) -> Any:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from sightline.deploy.exporting.operators import LEAST, kept_by_nms
+from sightline.deploy.exporting.operators import LEAST, best_scores, kept_by_nms
 from sightline.deploy.exporting.soft_operator import softened
 from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Selection
@@ -50,7 +49,7 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         raise InputError("its detections are merged from several boxes, which has no exported form")
     classes = found.scores.shape[-1]
     scores, places, labels = best_pairs(found, selection)
-    boxes = clipped(at_places(F.pad(found.boxes, (0, 0, 0, limit_of(found, selection))), places), size)
+    boxes = clipped(at_places(found.boxes, places), size)
     solid = (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
     scores = torch.where(solid & (scores > selection.min_score), scores, LEAST)
     most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
@@ -63,7 +62,14 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         groups, number = (labels, classes) if selection.per_class else (torch.zeros_like(labels), 1)
         if selection.per_level:
             groups, number = groups + level_of(places, found) * number, number * len(found.counts)
-        scores = torch.where(kept_by_nms(boxes, scores, groups, number, selection.nms_iou), scores, LEAST)
+        by_class = selection.candidates is not None and selection.candidates_per == "class"
+        if by_class and selection.per_class and not selection.per_level:  # each class as an image of its own
+            parts = (value.unflatten(1, (classes, -1)).flatten(0, 1) for value in (boxes, scores, groups))
+            box, score, group = parts
+            kept = kept_by_nms(box, score, torch.zeros_like(group), 1, selection.nms_iou).reshape(scores.shape)
+        else:
+            kept = kept_by_nms(boxes, scores, groups, number, selection.nms_iou)
+        scores = torch.where(kept, scores, LEAST)
     scores, order = scores.topk(most)
     return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
 
@@ -91,46 +97,43 @@ def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection)
 def best_pairs(found: DenseCandidates, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
     """The pairs (place, class) that enter suppression: scores, places and classes, [N, P] each.
 
-    Where fewer pairs exist than the limit allows, the rest have a score of −1 and places beyond the last candidate.
+    Where fewer pairs are above the minimum score than the limit allows, the rest have the minimum score and place 0.
     """
     number = found.scores.shape[-1]
     if selection.candidates is None:
         labels = torch.arange(number, device=found.scores.device).expand_as(found.scores).flatten(1)
         places = torch.arange(found.scores.shape[1], device=labels.device)[:, None].expand_as(found.scores).flatten(1)
         return found.scores.flatten(1), places, labels
-    limit = limit_of(found, selection)
+    limit, least = selection.candidates, selection.min_score
     if selection.candidates_per == "class":
-        scores, places = F.pad(found.scores, (0, 0, 0, limit), value=LEAST).transpose(1, 2).topk(limit)  # [N, K, limit]
+        scores, places = best_scores(found.scores.transpose(1, 2), limit, least)  # [N, K, limit]
         labels = torch.arange(number, device=places.device)[:, None].expand_as(places)
         return scores.flatten(1), places.flatten(1), labels.flatten(1)
     counts = list(found.counts) if selection.candidates_per == "level" else [sum(found.counts)]
     parts, begin = [], 0
     for count in counts:
-        scores, places, labels = _best(found.scores[:, begin : begin + count], limit)
+        scores, places, labels = _best(found.scores[:, begin : begin + count], limit, least)
         parts.append((scores, places + begin, labels))
         begin = begin + count
     scores, places, labels = (torch.cat(values, 1) for values in zip(*parts, strict=True))
     return scores, places, labels
 
 
-def limit_of(found: DenseCandidates, selection: Selection) -> int:
-    """The number of places that `best_pairs` may add behind the last candidate."""
-    return selection.candidates or 0
-
-
-def _best(scores: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+def _best(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
     """The best `limit` pairs of scores [N, M, K]; they belong to the best places, so only these are compared."""
-    scores = F.pad(scores, (0, 0, 0, limit), value=LEAST)
-    places = scores.amax(-1).topk(limit).indices
-    pairs = at_places(scores, places)
-    best, pair = pairs.flatten(1).topk(limit)
+    value, places = best_scores(scores.amax(-1), limit, least)
+    pairs = torch.where(value[..., None] > least, at_places(scores, places), least)
+    best, pair = best_scores(pairs.flatten(1), limit, least)
     number = pairs.shape[-1]
     return best, places.gather(1, pair // number), pair % number
 
 
 def at_places(values: Tensor, places: Tensor) -> Tensor:
     """Rows of values [N, M, C] at places [N, D]: [N, D, C]."""
-    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+    (images, rows, columns), number = values.shape, places.shape[1]
+    begin = torch.arange(images, device=places.device)[:, None] * rows
+    chosen = values.reshape(images * rows, columns).index_select(0, (places + begin).reshape(images * number))
+    return chosen.reshape(images, number, columns)
 
 
 def level_of(places: Tensor, found: DenseCandidates) -> Tensor:
