@@ -164,11 +164,12 @@ def eager(name: str, args: Any) -> dict[str, Any]:
     torch.set_num_threads(2)
     any_difference = Difference(scores=1.0, pixels=1e4, labels=1.0, alone=1.0)
     words: dict[str, Any] = {"images": [x], "repeats": 1, "tolerance": any_difference}
-    fast = {"optimised": sl.optimize(ours, SIZE, **words)[0]}
+    made = {"optimised": sl.optimize(ours, SIZE, **words)}
     if args.bf16:
-        fast["bf16"] = sl.optimize(ours, SIZE, bf16=True, **words)[0]
+        made["bf16"] = sl.optimize(ours, SIZE, bf16=True, **words)
     if args.compile:
-        fast["compiled"] = sl.optimize(ours, SIZE, compile=True, **words)[0]
+        made["compiled"] = sl.optimize(ours, SIZE, compile=True, **words)
+    fast = {key: model for key, (model, _) in made.items()}
     if name in DETECTORS:
         calls: dict[str, Callable[[], Any]] = {"peer": lambda: peer([x])}
     else:
@@ -176,6 +177,7 @@ def eager(name: str, args: Any) -> dict[str, Any]:
     calls |= {"ours": lambda: ours([x])} | {key: lambda model=model: model([x]) for key, model in fast.items()}
     inside = ours.resized(SIZE)
     row: dict[str, Any] = {"size": f"{inside[0]}×{inside[1]}"}
+    row["differences"] = {key: str(report.difference) for key, (_, report) in made.items()}
     with torch.inference_mode():
         row["same"] = same(calls["peer"]()[0], ours([x])[0])
         for threads in args.threads:

@@ -27,6 +27,8 @@ from sightline.structures import Size
 HALF_TOLERANCE = Difference(scores=0.05, pixels=4.0, labels=0.02, alone=0.1, masks=0.1, keypoints=0.1, cuboids=0.1)
 """The largest differences that bfloat16, with 8 significant bits, may make besides."""
 
+_ADVICE_BF16 = "Leave bf16 out, or evaluate both on labelled images and give a larger tolerance if that is good enough"
+
 _COMPILED = ("backbone", "neck", "head", "network", "body", "encoder", "decoder", "net")
 """Parts of models that map tensors to tensors, which are worth compiling."""
 
@@ -133,7 +135,7 @@ def optimize(
         raise InputError(
             f"the optimised {model.title} differs too much: {report.difference}; allowed are scores "
             f"{allowed.scores:g}, boxes {allowed.pixels:g} pixels and {allowed.labels:g} of the pixels of class maps. "
-            f"{'Leave bf16 out' if bf16 else 'Leave compile out' if compile else 'Give a larger tolerance'}"
+            f"{_ADVICE_BF16 if bf16 else 'Leave compile out' if compile else 'Give a larger tolerance'}"
         )
     return fast, report
 
