@@ -1,0 +1,262 @@
+"""What preprocessing and postprocessing inside an exported file cost: the file beside its bare network, in one runtime.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/runtimes.py [--only NAME …] [--runtimes onnxruntime openvino]
+        [--seconds 20] [--profile] [--files FOLDER]
+
+The file is what `sightline export` writes: a picture of 480×640 uint8 in, results in its pixels out, any size and
+number of pictures. It is called as a user calls it (`sl.load("model.onnx")`), so making the results counts, too. The
+bare network is exported for one size alone; it takes a prepared batch and gives the outputs of its heads: class logits
+and offsets, the logits of a segmenter in the resolution that the network gives them, those of a classifier. The bare
+network of Faster R-CNN contains what lies between its two stages: the selection of proposals and RoI align.
+
+Both run in turns in one process with one thread, and the median of the CPU time counts. Weights are random, 80 classes.
+The score threshold of each detector is the score of its 1000th best box on the picture, so that 1000 boxes reach the
+suppression of the detections.
+
+Writes the measured models into benchmarks/results/runtimes.json, leaves the others there, and makes runtimes.md.
+--profile prints the operators that take longest in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sightline as sl
+from sightline.deploy.exporting import network
+from sightline.deploy.exporting.deform_operator import exportable
+from sightline.deploy.exporting.part import as_batch
+from sightline.deploy.exporting.regions import as_rois, predicted, proposed
+from sightline.deploy.exporting.selecting import best_pairs
+from sightline.deploy.runtimes import RUNTIMES, open_exported
+from sightline.models.classification.classifier import ImageClassifier
+from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.models.segmentation.segmenter import Segmenter
+from sightline.nn.layers import fuse
+from sightline.training.run import cpu_name
+
+RESULTS = Path(__file__).parent / "results" / "runtimes.json"
+SIZE = (480, 640)
+REACHING = 1000
+MODELS: dict[str, dict[str, Any]] = {
+    "sightline_n": {},
+    "ssdlite320_mobilenet_v2": {},
+    "retinanet_mobilenet_v2_fpn": {},
+    "fcos_mobilenet_v2_fpn": {},
+    "faster_rcnn_mobilenet_v2_fpn": {"min_size": 320, "max_size": 448},
+    "mobilenet_v2": {},
+    "resnet18": {},
+    "fcn_resnet50": {"aux": False},
+    "lraspp_mobilenet_v3_large": {},
+    "unet_mobilenet_v2": {},
+}
+
+
+class Bare(nn.Module):
+    """The network of a model alone: batch [N, C, H, W] → the outputs of its heads."""
+
+    def __init__(self, model: sl.Model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Tensor) -> list[Tensor]:
+        model: Any = self.model
+        if isinstance(model, Segmenter):
+            return [model.network_logits(as_batch(batch))]
+        if isinstance(model, FasterRCNN):
+            maps, size = model.backbone(batch), torch.tensor(batch.shape[2:])
+            regions, _ = proposed(model.rpn, maps, batch, size)
+            return list(predicted(model.roi_heads, maps, as_rois(regions), size))
+        found = model.network(batch)
+        return [found] if isinstance(found, Tensor) else _flat(found)
+
+
+def _flat(found: Any) -> list[Tensor]:
+    return [found] if isinstance(found, Tensor) else [one for part in found if part is not None for one in _flat(part)]
+
+
+def made(name: str, picture: Tensor) -> sl.Model:
+    """The model, whose threshold is the score of its 1000th best box on the picture."""
+    torch.manual_seed(0)
+    classes = [f"class {i}" for i in range(80)]
+    model: Any = sl.create_model(name, classes, weights=None, **MODELS[name]).eval()
+    if model.task != "detection":
+        return model
+    with torch.inference_mode():
+        batch, _ = model.preprocess([picture])
+        if isinstance(model, FasterRCNN):
+            size = torch.tensor(batch.sizes[0])
+            maps = model.backbone(batch.tensor)
+            regions, _ = proposed(model.rpn, maps, batch.tensor, size)
+            logits, _ = predicted(model.roi_heads, maps, as_rois(regions), size)
+            pairs, owner = logits.softmax(-1)[:, 1:].flatten(), model.roi_heads
+        else:
+            pairs, owner = best_pairs(model.dense_candidates(batch), model.selection())[0].flatten(), model
+    least = float(pairs.topk(min(REACHING, len(pairs))).values[-1])
+    owner.settings = dataclasses.replace(owner.settings, min_score=least)
+    return model
+
+
+def opened_bare(file: Path, runtime: str, batch: Tensor) -> Callable[[], Any]:
+    """A call of the bare network."""
+    given = batch.numpy()
+    if runtime == "openvino":
+        import openvino
+
+        words = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = openvino.Core().compile_model(str(file), "CPU", words)
+        return lambda: compiled([given])
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, {"batch": given})
+
+
+def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    picture = torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    model = made(name, picture)
+    with torch.inference_mode():
+        batch = _prepared(model, picture)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, bare = written(name, model, batch.clone(), args.files or Path(folder))
+        row: dict[str, Any] = {"size": "×".join(map(str, batch.shape[2:]))}
+        for runtime in args.runtimes:
+            opened = open_exported(whole, runtime)
+            calls = {"bare": opened_bare(bare, runtime, batch), "whole": lambda opened=opened: opened([picture])}
+            row[runtime] = turns(calls, args.seconds)
+            if args.profile and runtime == "onnxruntime":
+                for file, feed in ((whole, {"images": picture[None].numpy()}), (bare, {"batch": batch.numpy()})):
+                    print(f"  {file.stem}: {profiled(file, feed)}", flush=True)
+    return row
+
+
+def written(name: str, model: sl.Model, batch: Tensor, folder: Path) -> tuple[Path, Path]:
+    """The whole file and that of the bare network; made unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole, bare = folder / f"{name}.onnx", folder / f"{name}_bare.onnx"
+    if not whole.exists():
+        sl.export(model, whole, check=False)
+    if not bare.exists():
+        import onnx_ir as ir
+
+        own = fuse(model)
+        exportable(own)
+        with torch.no_grad():
+            program = torch.export.export(Bare(own), (batch,))
+        ir.save(network.translated(program, ["batch"]), bare)
+    return whole, bare
+
+
+def _prepared(model: sl.Model, picture: Tensor) -> Tensor:
+    if isinstance(model, ImageClassifier):
+        return torch.rand(1, 3, model.crop, model.crop)
+    return model.preprocess([picture])[0].tensor.contiguous().clone()
+
+
+def turns(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
+    """Median CPU milliseconds of calls that take turns, and what the machine did besides."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    began, done = time.monotonic(), -2  # the first two turns do not count
+    while done < 5 or (time.monotonic() - began < seconds and done < 200):
+        for name, call in calls.items():
+            cpu = time.process_time()
+            call()
+            if done >= 0:
+                found[name].append(1e3 * (time.process_time() - cpu))
+        done += 1
+    return {
+        **{name: round(statistics.median(spent), 2) for name, spent in found.items()},
+        "turns": done,
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def profiled(file: Path, feed: dict[str, Any], runs: int = 10) -> str:
+    """The operators that take longest, in milliseconds of a run."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 1, True
+    options.profile_file_prefix = str(file.with_suffix(""))
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    for _ in range(runs):
+        session.run(None, feed)
+    least: dict[tuple[str, str], float] = {}  # other processes only make a node slower
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["args"]["op_name"], event["name"]
+            least[key] = min(event["dur"], least.get(key, event["dur"]))
+    spent: Counter[str] = Counter()
+    for (kind, _), microseconds in least.items():
+        spent[kind] += microseconds
+    return ", ".join(f"{kind} {microseconds / 1e3:.2f}" for kind, microseconds in spent.most_common(14))
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        "# An exported file beside its bare network",
+        "",
+        "CPU time of one thread, medians, in turns in one process; pictures of 480×640. The whole file contains",
+        "preprocessing, decoding, suppression and class maps for pictures of any size. The bare network is exported",
+        "for one size and gives the raw outputs of its heads. Random weights; 1000 boxes enter suppression.",
+        "Models that are not listed have not been measured.",
+        "Made by `benchmarks/runtimes.py`, whose first lines say more.",
+        "",
+        f"{results['versions']}. {results['machine']}.",
+        "",
+        "| model | size inside | runtime | bare, ms | whole file, ms | ratio | turns | load |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for name in (name for name in MODELS if name in results["models"]):
+        row = results["models"][name]
+        for runtime in (runtime for runtime in RUNTIMES if runtime in row):
+            own = row[runtime]
+            facts = f"{own['bare']:.1f} | {own['whole']:.1f} | {own['whole'] / own['bare']:.2f}"
+            lines.append(
+                f"| {name} | {row['size']} | {runtime} | {facts} | {own['turns']} | {own['load']:.0f} |",
+            )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="NAME")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES)
+    parser.add_argument("--seconds", type=float, default=20.0, help="per model and runtime")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--files", type=Path, help="folder to keep the files in; those that are there are used again")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.only:
+        row = measure(name, args)
+        results = json.loads(args.out.read_text()) if args.out.exists() else {"models": {}}
+        results["models"].setdefault(name, {}).update(row)
+        packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "onnxruntime", "openvino"))
+        results["versions"] = f"Python {platform.python_version()}, {packages}, Sightline {sl.__version__}"
+        results["machine"] = f"{cpu_name()}, {os.cpu_count()} cores"
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+        args.out.with_suffix(".md").write_text(table(results))
+        shown = [f"{r} {row[r]['bare']} → {row[r]['whole']} ms" for r in args.runtimes]
+        print(name, *shown, sep="\n  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
