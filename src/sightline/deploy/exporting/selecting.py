@@ -49,13 +49,13 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         raise InputError("its detections are merged from several boxes, which has no exported form")
     classes = found.scores.shape[-1]
     scores, places, labels = best_pairs(found, selection)
-    boxes = clipped(at_places(found.boxes, places), size)
+    boxes = clipped(rows_at(found.boxes, places), size)
     solid = (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
     scores = torch.where(solid & (scores > selection.min_score), scores, LEAST)
     most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
     if selection.method == "soft_nms":
         order, scores = softened(boxes, scores, labels, selection.sigma, selection.min_score, most)
-        return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+        return Selected(rows_at(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
     if selection.method == "matrix_nms":
         scores = lowered(boxes, scores, labels, selection)
     elif selection.nms_iou is not None:
@@ -71,7 +71,7 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
             kept = kept_by_nms(boxes, scores, groups, number, selection.nms_iou)
         scores = torch.where(kept, scores, LEAST)
     scores, order = scores.topk(most)
-    return Selected(at_places(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+    return Selected(rows_at(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
 
 
 def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
@@ -80,7 +80,7 @@ def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection)
     Scores below the selection's minimum score become `LEAST`.
     """
     score, order = falling(scores)
-    box, label = at_places(boxes, order), labels.gather(1, order)
+    box, label = rows_at(boxes, order), labels.gather(1, order)
     same = (label[:, :, None] == label[:, None]) & (score > LEAST)[:, None]
     better = torch.ones_like(same).triu(1)  # row i comes before column j
     iou = torch.where(same & better, elementwise_iou(box[:, :, None], box[:, None]), 0).nan_to_num()
@@ -122,7 +122,7 @@ def best_pairs(found: DenseCandidates, selection: Selection) -> tuple[Tensor, Te
 def _best(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
     """The best `limit` pairs of scores [N, M, K]; they belong to the best places, so only these are compared."""
     value, places = best_scores(scores.amax(-1), limit, least)
-    pairs = torch.where(value[..., None] > least, at_places(scores, places), least)
+    pairs = torch.where(value[..., None] > least, rows_at(scores, places), least)
     best, pair = best_scores(pairs.flatten(1), limit, least)
     number = pairs.shape[-1]
     return best, places.gather(1, pair // number), pair % number
@@ -130,6 +130,11 @@ def _best(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Ten
 
 def at_places(values: Tensor, places: Tensor) -> Tensor:
     """Rows of values [N, M, C] at places [N, D]: [N, D, C]."""
+    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def rows_at(values: Tensor, places: Tensor) -> Tensor:
+    """`at_places` by whole rows, without an index for each value."""
     (images, rows, columns), number = values.shape, places.shape[1]
     begin = torch.arange(images, device=places.device)[:, None] * rows
     chosen = values.reshape(images * rows, columns).index_select(0, (places + begin).reshape(images * number))
