@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 import sightline as sl
 from sightline import cli
 from sightline.errors import InputError
+from sightline.explain.explanation import Explanation
 from sightline.explain.methods import METHODS
 from sightline.explain.occlusion import Occlusion
 from sightline.models.model import Model
@@ -105,7 +107,8 @@ def test_the_command_writes_a_picture_per_image(
     shown = capsys.readouterr().out
     assert "out: 2 pictures and explanations.json" in shown
     assert re.search(r"0\.png: rise for class dog: peak at x \d+, y \d+", shown)
-    assert re.search(r"1\.png: grad_cam for class dog, layer network\.features\.18: peak at", shown)
+    # the layer's map has one cell
+    assert "1.png: grad_cam for class dog, layer network.features.18: the same everywhere; try another layer" in shown
     assert "left out: cannot read the image photos/bad.png" in shown
     written = json.loads((place / "out" / "explanations.json").read_text())["explanations"]
     assert [(own["file_name"], own["method"]) for own in written] == [
@@ -114,7 +117,8 @@ def test_the_command_writes_a_picture_per_image(
         ("1.png", "grad_cam"),
         ("1.png", "rise"),
     ]
-    y, x = written[0]["peak"]
+    assert written[0]["peak"] is None
+    y, x = written[1]["peak"]
     assert 0 <= y < 40
     assert 0 <= x < 60
     with Image.open(place / "out" / "0.png") as picture:
@@ -128,6 +132,15 @@ def test_a_long_list_is_cut_short() -> None:
     assert len(lines) == 1 + 20 + 2
     assert lines[20] == "a.png: grad_cam for class dog: peak at x 2, y 1"
     assert lines[21:] == ["and 3 more, see explanations.json", "left out: it is empty"]
+
+
+def test_a_flat_heat_map_has_no_peak() -> None:
+    flat = Explanation(torch.zeros(4, 6), "net", "grad_cam", "box 0: dog", 0.5, layer="neck.maps.0")
+    own = {"file_name": "a.png", **flat.to_dict()}
+    assert own["peak"] is None
+    line = str(ExplainedFolder(Path("out"), [own], ["a.png"])).splitlines()[1]
+    assert line.endswith("for box 0: dog, layer neck.maps.0: the same everywhere; try another layer or method")
+    assert replace(flat, heat=torch.tensor([[0.0, 0.0], [0.0, 1.0]])).to_dict()["peak"] == [1, 1]
 
 
 @pytest.mark.parametrize(

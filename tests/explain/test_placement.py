@@ -80,11 +80,14 @@ def test_worked_places(network: Callable[[Tensor], Tensor], expected: Cells) -> 
         lambda x: x.transpose(2, 3),
         lambda x: x.permute(0, 1, 3, 2),
         lambda x: torch.rand(1, 3, 64, 64),
+        lambda x: x.index_select(3, torch.tensor([], dtype=torch.long)),
         lambda x: F.max_pool2d(x, 2) + F.interpolate(F.max_pool2d(x, 2), scale_factor=2)[..., :32, :32],
     ],
 )
 def test_unknown_places(network: Callable[[Tensor], Tensor]) -> None:
-    """Sums of all pixels, tokens, exchanged axes, maps that the image does not reach, cells at different distances."""
+    """Sums of all pixels, tokens, exchanged axes, maps that the image does not reach, no cells at all, cells at
+    different distances.
+    """
     assert cells_of(network) is None
 
 

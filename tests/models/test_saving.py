@@ -119,6 +119,14 @@ def test_a_run_s_folder_gives_its_best_model(tmp_path: Path) -> None:
         assert load(tmp_path).metadata == {"which": name}
 
 
+def test_what_is_no_path_is_named_by_its_type() -> None:
+    """Such as the pair that `optimize` returns, whose text would be pages long."""
+    with pytest.raises(InputError, match=r"of type tuple \(Linear, str\)$"):
+        load((nn.Linear(1, 1), "steps"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"of type int$"):
+        load(3)  # type: ignore[arg-type]
+
+
 def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     file = save(create_model("mobilenet_v3_small", NAMES), tmp_path / "a" / "b" / "model.safetensors")
     assert file.is_file()

@@ -42,9 +42,12 @@ from tests.training import toy
 
 
 def test_running_statistics_follow_within_few_steps():
-    """After 90 steps of the same images, a norm's statistics are those of the images, whatever its own momentum."""
-    quick, slow, cumulative = (nn.BatchNorm2d(2, momentum=momentum) for momentum in (0.2, 0.01, None))
-    model = nn.ModuleList([quick, slow, cumulative])
+    """After 90 steps of the same images, a norm's statistics are those of the images, whatever its own momentum.
+
+    A momentum of 0, which keeps the statistics as they are, stays 0.
+    """
+    quick, slow, kept, cumulative = (nn.BatchNorm2d(2, momentum=momentum) for momentum in (0.2, 0.01, 0.0, None))
+    model = nn.ModuleList([quick, slow, kept, cumulative])
     warmup = NormWarmup(model)
     images = 3 * torch.randn(4, 2, 5, 5) + 7
     before = 1.0  # the part of the statistics that is still what they began with
@@ -60,7 +63,7 @@ def test_running_statistics_follow_within_few_steps():
         warmup.begin_step(step)
         momentums[step] = slow.momentum
     assert momentums == {99: 0.1, 199: 0.05, 999: 0.01, 5000: 0.01}
-    assert (quick.momentum, cumulative.momentum) == (0.2, None)
+    assert (quick.momentum, kept.momentum, cumulative.momentum) == (0.2, 0.0, None)
     warmup.begin_step(0)
     warmup.end()
     assert slow.momentum == 0.01

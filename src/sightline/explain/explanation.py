@@ -68,13 +68,17 @@ class Explanation:
         _, y, x = peaks(self.heat[None])
         return int(y), int(x)
 
+    @property
+    def flat(self) -> bool:
+        """Whether the heat map has the same value everywhere, so that it has no peak."""
+        return bool(self.heat.min() == self.heat.max())
+
     def to_dict(self) -> dict[str, Any]:
-        """All values but the heat map and the mask, for JSON."""
-        y, x = self.peak
+        """All values but the heat map and the mask, for JSON. The peak of a flat heat map is None."""
         names = ("model", "method", "target", "layer")
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         box, seen = (None if part is None else [round(value, 2) for value in part] for part in (self.box, self.seen))
-        return {**values, "score": self.score, "peak": [y, x], "box": box, "seen": seen}
+        return {**values, "score": self.score, "peak": None if self.flat else list(self.peak), "box": box, "seen": seen}
 
 
 def explain_image(

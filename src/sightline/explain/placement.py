@@ -144,13 +144,15 @@ class Placement(TorchDispatchMode):
 
 
 _WINDOWS = ("convolution", "_convolution_pointwise", "max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
-_RESIZED: tuple[str, ...] = (
+_RESIZED = (
     "upsample_nearest2d",
     "_upsample_nearest_exact2d",
     "upsample_bilinear2d",
     "_upsample_bilinear2d_aa",
+    "upsample_bicubic2d",
+    "_upsample_bicubic2d_aa",
+    "max_unpool2d",
 )
-_RESIZED += ("_upsample_bilinear2d_aa", "upsample_bicubic2d", "_upsample_bicubic2d_aa", "max_unpool2d")
 _PADDED = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 
 
@@ -202,12 +204,14 @@ def _windows(axes: tuple[Axis, Axis], given: dict[str, Any], zeros: Sequence[int
     ]
 
 
-def _taken(cells: Cells, given: dict[str, Any], source: Tensor) -> Cells:
-    """The cells of some rows or columns; of mirrored ones those in the middle count."""
+def _taken(cells: Cells, given: dict[str, Any], source: Tensor) -> Cells | None:
+    """The cells of some rows or columns; of mirrored ones those in the middle count. None if none are taken."""
     dim = int(given.get("dim", 0)) % source.ndim
     if dim < source.ndim - 2:
         return cells
     if "index" in given:
+        if len(given["index"]) == 0:
+            return None
         middle = (len(given["index"]) - 1) // 2
         low, *high = given["index"][middle : middle + 2].tolist()
         every = high[0] - low if high else 1

@@ -143,7 +143,9 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _model_file(path: str | Path) -> Path:
     """The model file at a path: the file itself, or the best model in the folder of a run."""
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"a model is loaded from the path of a run's folder or a saved file, not from {path!r}")
+        given = f"an object of type {type(path).__name__}"
+        of = f" ({', '.join(type(part).__name__ for part in path)})" if isinstance(path, tuple) else ""
+        raise InputError(f"a model is loaded from the path of a run's folder or a saved file, not from {given}{of}")
     path = Path(path)
     if not path.is_dir():
         return path

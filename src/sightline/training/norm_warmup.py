@@ -7,7 +7,7 @@ from torch import nn
 from sightline.training.freezing import NORMS
 
 FASTEST = 0.1
-"""PyTorch's default momentum; norms whose own is at least that are left alone."""
+"""PyTorch's default momentum; norms whose own is at least that, or 0 so that they learn nothing, are left alone."""
 
 
 class NormWarmup:
@@ -24,7 +24,7 @@ class NormWarmup:
 
     def __init__(self, model: nn.Module):
         norms = [module for module in model.modules() if isinstance(module, NORMS)]
-        self._own = {norm: norm.momentum for norm in norms if norm.momentum is not None and norm.momentum < FASTEST}
+        self._own = {norm: norm.momentum for norm in norms if norm.momentum is not None and 0 < norm.momentum < FASTEST}
 
     def begin_step(self, step: int) -> None:
         """Set the momentum for a step, counted from 0."""

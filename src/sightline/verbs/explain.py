@@ -34,6 +34,8 @@ EXPLANATIONS = "explanations"
 JSON_FILE = "explanations.json"
 _LISTED = 20
 """The number of explanations that a summary lists."""
+_FLAT = "the same everywhere; try another layer or method"
+"""What a summary says of a heat map without a peak."""
 _SIDE = 480
 """The longer side of each picture in pixels."""
 
@@ -57,8 +59,9 @@ class ExplainedFolder:
     def __str__(self) -> str:
         lines = [f"{self.folder}: {counted(len(self.pictures), 'picture')} and {JSON_FILE}"]
         for own in self.explanations[:_LISTED]:
-            (y, x), layer = own["peak"], f", layer {own['layer']}" if own["layer"] else ""
-            lines.append(f"{own['file_name']}: {own['method']} for {own['target']}{layer}: peak at x {x}, y {y}")
+            peak, layer = own["peak"], f", layer {own['layer']}" if own["layer"] else ""
+            place = f"peak at x {peak[1]}, y {peak[0]}" if peak else _FLAT
+            lines.append(f"{own['file_name']}: {own['method']} for {own['target']}{layer}: {place}")
         if len(self.explanations) > _LISTED:
             lines.append(f"and {len(self.explanations) - _LISTED} more, see {JSON_FILE}")
         return "\n".join([*lines, *(f"left out: {sentence}" for sentence in self.errors.values())])
