@@ -110,7 +110,8 @@ class UNetwork(nn.Module):
         Sizes must be even before every pooling (section 2).
         """
         step = 2**self.depth
-        height, width = (-(-(side + 8 * step - 4) // step) * step + 4 * step - 4 for side in size)
+        # rounded up without negative numbers, whose quotients ONNX rounds towards zero
+        height, width = ((side + 9 * step - 5) // step * step + 4 * step - 4 for side in size)
         return height, width
 
 

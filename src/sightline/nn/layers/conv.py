@@ -143,7 +143,8 @@ def missing_pixels(side: int, kernel: int, stride: int) -> int:
 
         if statically_known_true(side % stride == 0):
             return max(kernel - stride, 0)
-    return max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    # rounded up without negative numbers, whose quotients ONNX rounds towards zero
+    return max(((side + stride - 1) // stride - 1) * stride + kernel - side, 0)
 
 
 class SqueezeExcitation(nn.Module):
