@@ -26,6 +26,7 @@ from sightline.data.formats import WRITTEN, open_dataset
 from sightline.data.scenes import write_scenes
 from sightline.data.transforms.recipes import NAMES
 from sightline.models.catalog import ENTRIES, find
+from tests.logs import log_level_kept
 
 SMALL = "--model ssdlite320_mobilenet_v2 --arg image_size=96 --batch-size 4 --set workers=0 --set warmup_steps=2"
 TINY = (*SMALL.split(), "--device", "cpu", "--quiet")
@@ -45,7 +46,8 @@ def sightline(*arguments: object) -> Outcome:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["sightline", *map(str, arguments)])
         try:
-            cli.main()
+            with log_level_kept():
+                cli.main()
         except SystemExit as end:
             return Outcome(int(end.code or 0), out.getvalue(), err.getvalue())
     raise AssertionError("the program did not end")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from sightline import cli
+from tests.logs import log_level_kept
 
 SIZE = (48, 64)
 NAMES = ("a", "b", "c", "d")
@@ -90,7 +91,8 @@ def sightline(*arguments: object) -> Outcome:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         patch.setattr(sys, "argv", ["sightline", *map(str, arguments)])
         try:
-            cli.main()
+            with log_level_kept():
+                cli.main()
         except SystemExit as end:
             return Outcome(int(end.code or 0), out.getvalue())
     raise AssertionError("the program did not end")

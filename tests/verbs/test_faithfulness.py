@@ -151,7 +151,10 @@ def test_bad_arguments(model: ImageClassifier, squares: sl.Dataset) -> None:
         score_explanations(model, squares, methods=["grad_cim"])
 
 
-def test_the_command_line(model: ImageClassifier, squares: sl.Dataset, tmp_path: Path) -> None:
+def test_the_command_line(
+    model: ImageClassifier, squares: sl.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     data = sl.convert(squares, tmp_path / "data", "coco")
     trained = sl.create_model("mobilenet_v1", ["red", "blue"], width=0.25, image_size=SIDE)
     last = [module for module in trained.modules() if isinstance(module, nn.Linear)][-1]

@@ -143,8 +143,9 @@ def test_the_paper_s_network() -> None:
         model = yolo_v1([str(i) for i in range(20)])
         assert model.network(torch.zeros(2, 3, 448, 448)).shape == (2, 7, 7, 30)
     assert sum(p.numel() for p in model.parameters()) == 271_703_550
-    kinds = [type(m) for m in model.modules() if not list(m.children())]
-    assert kinds.count(nn.Conv2d) == 24
+    layers = [m for m in model.modules() if not list(m.children())]
+    assert sum(isinstance(m, nn.Conv2d) for m in layers) == 24
+    kinds = [type(m) for m in layers]
     assert kinds[-3:] == [
         nn.LeakyReLU,
         nn.Dropout,
