@@ -23,6 +23,7 @@ from torch import nn
 from sightline.errors import InputError
 from sightline.models.creation import create_model
 from sightline.models.model import Model
+from sightline.nn.layers.fuse import fuse
 from sightline.runtime.devices import require_device, running
 from sightline.structures import ClassMap, Instances
 from sightline.training import devices
@@ -67,6 +68,12 @@ def test_running_statistics_follow_within_few_steps():
     warmup.begin_step(0)
     warmup.end()
     assert slow.momentum == 0.01
+
+
+def test_a_folded_model_cannot_be_trained():
+    model = create_model("mobilenet_v1", ["a", "b"], width=0.25, image_size=32)
+    with pytest.raises(InputError, match=r"folded into its convolutions .* train the model that it was made from"):
+        parameter_groups(fuse(model), Recipe(lr=0.1, weight_decay=0.0))
 
 
 def test_ema_against_its_definition():

@@ -35,6 +35,11 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
             decayed = recipe.optimizer == "sgd" or parameter.ndim > 1
             groups.setdefault((lr, recipe.weight_decay if decayed else 0.0), []).append(parameter)
     if not groups:
+        if getattr(model, "norms_folded", False):
+            raise InputError(
+                "this model's norms were folded into its convolutions by fuse() or optimize(), so it cannot be "
+                "trained; train the model that it was made from"
+            )
         raise InputError("the model has no trainable parameter; set requires_grad on the parameters to train")
     return [
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
