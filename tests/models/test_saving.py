@@ -119,11 +119,11 @@ def test_a_run_s_folder_gives_its_best_model(tmp_path: Path) -> None:
         assert load(tmp_path).metadata == {"which": name}
 
 
-def test_what_is_no_path_is_named_by_its_type() -> None:
+def test_what_is_no_path_is_named_by_its_value_or_if_that_is_long_its_type() -> None:
     """Such as the pair that `optimize` returns, whose text would be pages long."""
-    with pytest.raises(InputError, match=r"of type tuple \(Linear, str\)$"):
-        load((nn.Linear(1, 1), "steps"))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"of type int$"):
+    with pytest.raises(InputError, match=r"of type tuple \(Sequential, str\)$"):
+        load((nn.Sequential(nn.Linear(1, 1)), "steps"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"not from 3$"):
         load(3)  # type: ignore[arg-type]
 
 

@@ -19,6 +19,7 @@ from sightline.models.saved_metadata import saved_arguments, saved_classes, save
 from sightline.models.weights import read_checkpoint
 from sightline.runtime.devices import require_device
 from sightline.runtime.files import written_whole
+from sightline.runtime.values import short
 
 FORMAT = "sightline model 1"
 OWN_FACTS = ("trained_on", "threshold", "full_scale", "keypoint_names", "keypoint_swap")
@@ -143,9 +144,11 @@ def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _model_file(path: str | Path) -> Path:
     """The model file at a path: the file itself, or the best model in the folder of a run."""
     if not isinstance(path, str | os.PathLike):
-        given = f"an object of type {type(path).__name__}"
-        of = f" ({', '.join(type(part).__name__ for part in path)})" if isinstance(path, tuple) else ""
-        raise InputError(f"a model is loaded from the path of a run's folder or a saved file, not from {given}{of}")
+        given = short(path)
+        if given.endswith("…"):  # such as the pair that `optimize` returns, with a whole network
+            of = f" ({', '.join(type(part).__name__ for part in path)})" if isinstance(path, tuple) else ""
+            given = f"an object of type {type(path).__name__}{of}"
+        raise InputError(f"a model is loaded from the path of a run's folder or a saved file, not from {given}")
     path = Path(path)
     if not path.is_dir():
         return path
