@@ -237,5 +237,6 @@ def _mean(cells: list[Cells]) -> Cells | None:
     cells = [own for own in cells if own.resolution == finest]
     if len({(own.y.step, own.x.step) for own in cells}) > 1:
         return None
-    y, x = (sum(own) / len(cells) for own in ([c.y.first for c in cells], [c.x.first for c in cells]))
+    y = sum(own.y.first for own in cells) / len(cells)
+    x = sum(own.x.first for own in cells) / len(cells)
     return Cells(Axis(y, cells[0].y.step), Axis(x, cells[0].x.step), finest)

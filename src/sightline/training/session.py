@@ -258,16 +258,18 @@ def _batches(
     gpu = accelerator.device.type == "cuda"
     processes = {"processes": accelerator.num_processes, "index": accelerator.process_index}
     order = EpochBatches(len(data), recipe.batch_size, recipe.seed, **processes)
-    if validation is None:
-        sequential = None
-    else:
-        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False, **processes)
     if features:
-        return order, features[0].loader(order), None if sequential is None else features[1].loader(sequential)
-    loader = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
-    if validation is None or sequential is None:
-        return order, loader, None
-    return order, loader, make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
+        loader: Any = features[0].loader(order)
+    else:
+        loader = make_loader(data, order, transform, recipe.workers, gpu, size=model.seen_size)
+    val_loader: Any = None
+    if validation is not None:
+        sequential = EpochBatches(len(validation), recipe.batch_size, recipe.seed, shuffle=False, **processes)
+        if features:
+            val_loader = features[1].loader(sequential)
+        else:
+            val_loader = make_loader(validation, sequential, None, recipe.workers, gpu, persistent=False)
+    return order, loader, val_loader
 
 
 def _features(
