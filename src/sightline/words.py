@@ -19,6 +19,11 @@ def are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
+def have(number: int) -> str:
+    """The verb that follows a count: 1 image has, 2 images have."""
+    return "has" if number == 1 else "have"
+
+
 def listed(names: Sequence[str], most: int = 6, what: str = "") -> str:
     """The first `most` names and the number of others: "a, b and 5 more"; with `what`, "5 more classes"."""
     left = len(names) - most

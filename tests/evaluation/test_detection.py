@@ -222,7 +222,7 @@ def test_crowds_and_difficult_objects_do_not_count_where_their_protocol_says_so(
 def test_every_box_without_area_is_counted():
     flat = [[5, 5, 5, 9], [5, 5, 9, 5], [7, 7, 7, 7], [1, 2, 1, 2]]
     result = evaluate_detection([one([[10, 10, 20, 20], *flat], [0] * 5)], [one([], [], [])], Classes(["cat", "dog"]))
-    assert any(note.startswith("4 objects have boxes without area") for note in result.notes)
+    assert any(note.startswith("4 boxes of objects have no area") for note in result.notes)
 
 
 def test_a_curve_has_coco_s_hundred_and_one_recalls():
@@ -239,7 +239,7 @@ def test_boxes_without_area_are_noted():
     target = one([[10.0, 10.0, 60.0, 60.0], [90.0, 90.0, 90.0, 95.0]], [0, 0])
     result = evaluate_detection([target], [target], ["cat", "dog"])
     assert result.metrics["AR100"] == 0.5
-    assert any(note.startswith("1 objects have boxes without area") for note in result.notes)
+    assert any(note.startswith("1 box of objects has no area") for note in result.notes)
 
 
 def test_classes_are_brought_over_by_name():
@@ -299,9 +299,23 @@ def test_what_some_objects_are_marked_is_noted():
     assert plain.notes == []
     marks = {"crowd": [True, False, False], "difficult": [False, True, False]}
     notes = evaluate_detection([one(boxes, [0] * 3, **marks)], [one([], [], [])], ["cat", "dog"]).notes
-    assert [note.split(" are ")[0] for note in notes] == ["1 objects", "1 regions"]
-    assert notes[0].startswith("1 objects are marked difficult: they count in COCO's metrics")
-    assert notes[1] == "1 regions are crowds, which count neither as found nor as missed"
+    assert notes == [
+        "1 object is marked difficult: COCO's metrics, which have no such mark, count it, and VOC's do not",
+        "1 region is marked as crowds, which count neither as found nor as missed",
+    ]
+
+
+def test_more_objects_than_coco_counts_are_noted():
+    """Of 150 cats in an image and 50 in another, 100 and 50 can be found: labels against themselves have AR100 0.75."""
+    grid = [[x, y, x + 5.0, y + 5.0] for y in range(0, 150, 10) for x in range(0, 100, 10)]
+    many, few = one(grid, [0] * 150), one(grid[:50], [0] * 50)
+    crowded = evaluate_detection([many, few], [many, few], ["cat", "dog"])
+    (note,) = crowded.notes
+    assert note.startswith("COCO counts at most 100 detections of a class in an image, and 1 image has more objects")
+    assert crowded.metrics["AR100"] == 0.75
+    assert "AR100 of 0.75" in note
+    hundred = one(grid[:150], [0] * 100 + [1] * 50)
+    assert evaluate_detection([hundred], [hundred], ["cat", "dog"]).notes == []
 
 
 def test_reasons_by_hand():

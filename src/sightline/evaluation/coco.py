@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline import words
 from sightline.evaluation._arrays import Rows
 from sightline.evaluation.shapes import Shapes
 from sightline.structures import Classes
@@ -18,6 +19,8 @@ from sightline.structures import Classes
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 """With at most 20 detections per image and class. Objects below 32² pixels are not evaluated for keypoints."""
+MOST_COUNTED = 100
+"""The number of detections per image and class that COCO counts, those with the highest scores."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,26 @@ def coco_numbers(
         if not np.isnan(per_class["AP"][k])
     }
     return CocoNumbers(metrics, {name: values.round(12) for name, values in per_class.items()}, curves)
+
+
+def limit_note(objects: Rows) -> str | None:
+    """A sentence on images with more objects of a class than COCO counts detections; None if there are none."""
+    counted = objects[~objects.crowd]
+    if not len(counted):
+        return None
+    width = int(counted.label.max()) + 1
+    keys, numbers = np.unique(counted.image * width + counted.label, return_counts=True)
+    images = len(np.unique(keys[numbers > MOST_COUNTED] // width))
+    if not images:
+        return None
+    label = keys % width
+    findable = np.bincount(label, np.minimum(numbers, MOST_COUNTED)) / np.maximum(np.bincount(label, numbers), 1)
+    recall = findable[np.unique(label)].mean()
+    return (
+        f"COCO counts at most {MOST_COUNTED} detections of a class in an image, and {words.counted(images)} "
+        f"{words.have(images)} more objects of a class: perfect detections would reach an AR100 of {recall:.2f} and "
+        "about the same AP; VOC's metrics have no such limit"
+    )
 
 
 def coco_intervals(

@@ -26,6 +26,7 @@ from sightline.evaluation.coco import (
     coco_evaluation,
     coco_intervals,
     coco_numbers,
+    limit_note,
 )
 from sightline.evaluation.errors import DetectionErrors, OperatingPoint, diagnose, in_words, operating_point
 from sightline.evaluation.intervals import require_level
@@ -35,6 +36,7 @@ from sightline.evaluation.shapes import OTHER_SIGMA, keypoints_of, masks_of
 from sightline.evaluation.voc import voc_average_precision
 from sightline.structures import Classes, Instances
 from sightline.structures.tabular import html_of
+from sightline.words import are, counted, have
 
 VOC_METRICS = ("VOC2007_AP50", "VOC2010_AP50")
 HEADLINE = ("AP", "AP50", "AP75", "mask/AP", "mask/AP50", "keypoint/AP", "keypoint/AP50")
@@ -318,18 +320,24 @@ def evaluate_detection(
             f"COCO defines no tolerances for {len(keypoints.sigmas)} keypoints: each has a sigma of {OTHER_SIGMA}, "
             "the mean of a person's 17"
         )
-    if objects.difficult.any():
+    limited = limit_note(objects)
+    if limited is not None:
+        notes.append(limited)
+    hard, crowds = int(objects.difficult.sum()), int(objects.crowd.sum())
+    if hard:
         notes.append(
-            f"{int(objects.difficult.sum())} objects are marked difficult: they count in COCO's metrics, "
-            "which have no such mark, and not in VOC's"
+            f"{counted(hard, 'object')} {are(hard)} marked difficult: COCO's metrics, which have no such mark, count "
+            f"{'it' if hard == 1 else 'them'}, and VOC's do not"
         )
-    if objects.crowd.any():
-        notes.append(f"{int(objects.crowd.sum())} regions are crowds, which count neither as found nor as missed")
+    if crowds:
+        notes.append(
+            f"{counted(crowds, 'region')} {are(crowds)} marked as crowds, which count neither as found nor as missed"
+        )
     flat = int((objects.box[:, 2:] <= objects.box[:, :2]).any(1).sum())
     if flat:
         notes.append(
-            f"{flat} objects have boxes without area, which no detection can overlap: they count as missed "
-            "(`sightline check` names them)"
+            f"{counted(flat, 'box')} of objects {have(flat)} no area, so that no detection can overlap it: such "
+            "objects count as missed (`sightline check` names them)"
         )
     return DetectionResult(
         metrics=metrics,

@@ -34,6 +34,7 @@ from sightline.training.recipe import Recipe
 from sightline.training.run import RunFacts, existing_run_folder, require_new_run, run_facts
 from sightline.training.trained_on import TrainedOn
 from sightline.verbs.labels import for_task, require_kind, require_usable, with_target_fields
+from sightline.verbs.object_limit import beyond_limit
 from sightline.verbs.opening import ClassesGiven, open_data, reopened
 from sightline.verbs.parts import TrainingData, ValidationData, training_and_validation
 from sightline.verbs.planning import Plan, plan_for
@@ -207,6 +208,7 @@ def prepare(
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
     recipe = recipe.changed(augmentation=recipes.completed(recipe.augmentation, base))
     messages += freezing.described(model, recipe)
+    messages += beyond_limit(model, train)
     require_metric(recipe.keep, task.headline)
     augmentation = transform or recipes.named(recipe.augmentation, recipe.mirror)
     train, val_data = with_target_fields(model, train), with_target_fields(model, val_data)
