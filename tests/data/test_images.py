@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import sightline as sl
 from sightline.data.images import (
     from_pil,
     image_size,
@@ -24,6 +25,7 @@ from sightline.data.images import (
     read_image,
     read_map,
     to_pil,
+    unread_pages,
 )
 from sightline.data.room import unlimited_size
 from sightline.errors import InputError
@@ -419,3 +421,18 @@ def test_png_of_16_bits_keeps_them_all(tmp_path: Path, kind: int, channels: int)
     grey = read_image(tmp_path / "a.png", 1, full_scale=4095)[0].numpy()
     weights = [0.299, 0.587, 0.114] if channels > 2 else [1]
     assert np.allclose(grey, (array[:, :, : len(weights)] / 4095) @ weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "jpg"])
+def test_frames_of_animations_are_counted(tmp_path: Path, ending: str):
+    """`check` says that only the first frame is read; the further images in a phone's JPEG are no frames."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 7, 11, 3), dtype=np.uint8)
+    first, *rest = [Image.fromarray(frame) for frame in noise]
+    still, moving = tmp_path / f"still.{ending}", tmp_path / f"moving.{ending}"
+    first.save(still)
+    first.save(moving, format="MPO" if ending == "jpg" else None, save_all=True, append_images=rest)
+    assert unread_pages(still) == 0
+    assert unread_pages(moving) == (0 if ending == "jpg" else 2)
+    data = sl.Dataset.from_labels([still, moving], [0, 1], ["a", "b"])
+    found = [problem.value for problem in sl.check(data, progress=False).problems if problem.rule == "pages-unread"]
+    assert found == ([] if ending == "jpg" else ["it has 3 frames"])

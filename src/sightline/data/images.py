@@ -38,6 +38,8 @@ SUFFIXES = frozenset(
 
 _WIDE_PNG = "sightline: 16 bits per sample, of which Pillow kept 8"  # in the info of an image
 _TIFF = (".tif", ".tiff")
+_ANIMATED = (".gif", ".webp", ".png", ".avif")
+"""Suffixes of files that may be animations. JPEGs of phones (MPO) hold previews and depth besides the photograph."""
 # Pillow reads the EXIF data of a JPEG for its resolution, and warns about damaged blocks, which do not affect pixels.
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 _Result = TypeVar("_Result")
@@ -248,12 +250,28 @@ def _guarded(path: str, action: Callable[[], _Result]) -> _Result:
 
 
 def unread_pages(path: str | os.PathLike[str]) -> int:
-    """Number of further images of the same size in a TIFF file, of which only the first is read; 0 for other files.
+    """Number of further pages or frames of a file, of which only the first is read.
 
-    Pages of one sample each are the channels of one image. Raises InputError as `read_header` does.
+    These are images of the same size in a TIFF file, whose pages of one sample each are the channels of one image, and
+    the frames of an animation (GIF, WebP, PNG, AVIF). 0 for all other files.
+
+    Raises:
+        InputError: as for `read_header`.
     """
     name = os.fspath(path)
-    return _guarded(name, lambda: tiff.unread_pages(name)) if name.lower().endswith(_TIFF) else 0
+    if name.lower().endswith(_TIFF):
+        return _guarded(name, lambda: tiff.unread_pages(name))
+    return _guarded(name, lambda: _frames(name)) - 1 if name.lower().endswith(_ANIMATED) else 0
+
+
+def part_name(path: str | os.PathLike[str]) -> str:
+    """What the file's parts counted by `unread_pages` are called: page, or frame of an animation."""
+    return "page" if os.fspath(path).lower().endswith(_TIFF) else "frame"
+
+
+def _frames(path: str) -> int:
+    with _open_image(path) as (_, image):
+        return int(getattr(image, "n_frames", 1))
 
 
 def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:

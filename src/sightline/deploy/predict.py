@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline.data.dataset import Dataset
 from sightline.data.facts import full_scale_of
 from sightline.data.full_scale import Scale
-from sightline.data.images import unread_pages
+from sightline.data.images import part_name, unread_pages
 from sightline.data.room import unlimited_size
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
 from sightline.deploy.predictions import NO_CLASSES, are_objects, filter_prediction, with_source
@@ -31,7 +31,7 @@ from sightline.runtime.reading_ahead import read_ahead
 from sightline.runtime.values import require_number, require_whole
 from sightline.structures import ClassMap
 from sightline.structures.tabular import html_of
-from sightline.words import shown
+from sightline.words import counted, shown
 
 log = logging.getLogger("sightline")
 
@@ -280,10 +280,10 @@ def _read_ahead(
         if not told and one.image is not None and isinstance(path, Path) and (further := unread_pages(path)):
             told = True
             log.warning(
-                "%s has %d pages, of which only the first is predicted (as in all such files); save the others as "
-                "files of their own",
+                "%s has %s, of which only the first is predicted (as in all such files); save the others as files of "
+                "their own",
                 shown(str(path)),
-                further + 1,
+                counted(further + 1, part_name(path)),
             )
         yield one
 

@@ -25,6 +25,7 @@ from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Pro
 from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats.files import relative
+from sightline.data.images import part_name
 from sightline.data.shared import shared_images
 from sightline.data.stored import optional_fields
 from sightline.errors import InputError
@@ -165,7 +166,9 @@ def _image_problems(dataset: Dataset, looks: list[ImageInspection], stated: np.n
         if turned:
             yield Problem.of("exif-rotated", f"its EXIF orientation is {one.orientation}", dataset.name(i))
         if one.unread:
-            yield Problem.of("pages-unread", f"it has {one.unread + 1} pages", dataset.name(i))
+            yield Problem.of(
+                "pages-unread", f"it has {counted(one.unread + 1, part_name(dataset.name(i)))}", dataset.name(i)
+            )
         height, width = stated[i].tolist()
         if height and width and one.size is not None and one.size != (height, width):
             how = ""

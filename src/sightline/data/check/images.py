@@ -32,7 +32,7 @@ class ImageInspection:
         error: description of the error, if there is one.
         size: (height, width) after EXIF rotation, from the header.
         orientation: EXIF orientation, 1 to 8.
-        unread: number of further pages of the file, which are not read.
+        unread: number of further pages or frames of the file, which are not read.
         digest: digest of the file's (or the tensor's) bytes; None if pixels were not inspected.
         hash: 64-bit difference hash.
         thumbnail: uint8 [16, 16], grey.

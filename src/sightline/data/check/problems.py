@@ -159,8 +159,8 @@ _NOTES = {
         "(--full-scale, in Python full_scale=) if it is not the range of the camera",
     ),
     "pages-unread": (
-        "TIFF files with several pages",
-        "only the first page is read; save the others as files of their own if they are to be used",
+        "images with several pages or frames",
+        "only the first one is read; save the others as files of their own if they are to be used",
     ),
     "exif-rotated": (
         "images rotated by EXIF",
