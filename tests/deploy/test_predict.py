@@ -121,6 +121,15 @@ def test_many_keep_their_order_and_names(folder):
     assert len(predict(model, (picture(k) for k in range(5)))) == 5
 
 
+def test_hidden_folders_and_those_of_systems_are_left_out(folder):
+    expected = [item.name for item in find_images(folder)[0]]
+    for name in (".thumbnails/a.png", "@eaDir/a.png", "more/__MACOSX/c.png", "more/._c.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        picture(0).save(folder / name)
+    assert [item.name for item in find_images(folder)[0]] == expected
+    assert len(find_images(str(folder / "**" / "*.*"))[0]) == len(expected)
+
+
 def test_model_is_left_as_it_was():
     model = Spotter().train()
     model.norm.eval()

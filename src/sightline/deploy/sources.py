@@ -250,7 +250,11 @@ def _one_kind(files: list[_File], place: str, tell: bool) -> list[_File]:
 
 def _files_below(folder: str) -> list[Path]:
     """All files below a folder, sorted, without hidden ones; links to folders are followed, but not in circles."""
-    return sorted(Path(at, name) for at, _, names in reading.walk(folder) for name in names if name[0] != ".")
+    found = []
+    for at, folders, names in reading.walk(folder):
+        folders[:] = [name for name in folders if not reading.is_hidden(name)]
+        found += [Path(at, name) for name in names if not reading.is_hidden(name)]
+    return sorted(found)
 
 
 def _matches(pattern: str) -> list[str]:
@@ -261,7 +265,7 @@ def _matches(pattern: str) -> list[str]:
     found: list[str] = []
     for top in glob.glob(start) if start else ["."]:
         for at, folders, _ in reading.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]
+            folders[:] = [name for name in folders if not reading.is_hidden(name)]
             found += glob.glob(os.path.join(glob.escape(at), rest.lstrip("/") or "*"))
     return list(dict.fromkeys(found if start else map(os.path.relpath, found)))
 

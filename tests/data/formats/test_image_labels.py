@@ -42,6 +42,16 @@ FLOWERS = ("train/rose/a.jpg", "train/rose/deep/b.jpg", "train/tulip/a.jpg", "va
 
 
 class TestFolders:
+    @pytest.mark.parametrize("folder", ["__MACOSX", "@eaDir", ".thumbnails"])
+    def test_folders_of_systems_are_no_classes(self, tmp_path: Path, folder: str) -> None:
+        names = ("tulip/a.jpg", "rose/a.jpg", f"{folder}/b.jpg", f"{folder}/rose/b.jpg", f"rose/{folder}/b.jpg")
+        data = open_dataset(pictures(tmp_path, *names))
+        assert list(data.classes) == ["rose", "tulip"]
+        assert [data.name(i) for i in range(len(data))] == ["rose/a.jpg", "tulip/a.jpg"]
+        renamed = data.with_class_mapping({"rose": folder})
+        with pytest.raises(InputError, match="cannot be the name of a folder"):
+            convert(renamed, tmp_path / "out", "folders")
+
     def test_a_folder_a_class(self, tmp_path: Path) -> None:
         data = open_dataset(pictures(tmp_path, "tulip/a.jpg", "rose/a.jpg", "rose/b.png"))
         assert data.format == "folders"

@@ -108,9 +108,9 @@ def files_below(folder: Path) -> list[str]:
     """Paths of all files below `folder`, relative to it, with /, sorted; hidden files are left out."""
     found = []
     for at, folders, names in reading.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not reading.is_hidden(name))
         base = Path(at).relative_to(folder).as_posix()
-        found += [name if base == "." else f"{base}/{name}" for name in names if not name.startswith(".")]
+        found += [name if base == "." else f"{base}/{name}" for name in names if not reading.is_hidden(name)]
     return sorted(found)
 
 

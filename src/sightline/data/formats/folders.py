@@ -132,8 +132,8 @@ def _of_another_layout(names: Iterable[str]) -> str | None:
 
 def _has_images(folder: Path) -> bool:
     for _, folders, names in reading.walk(folder):  # links that lead in circles are followed once
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        if any(is_image(name) for name in names if not name.startswith(".")):
+        folders[:] = [name for name in folders if not reading.is_hidden(name)]
+        if any(is_image(name) for name in names if not reading.is_hidden(name)):
             return True
     return False
 
@@ -176,7 +176,7 @@ def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:
     """
     repair = "rename it (--classes {0}=NAME, in Python classes={{{0!r}: NAME}}), or write a CSV"
     for name in dataset.classes:
-        if name in (".", "..") or name.startswith(".") or any(mark in name for mark in "/\\\0"):
+        if reading.is_hidden(name) or any(mark in name for mark in "/\\\0"):
             raise InputError(f"the class {name!r} cannot be the name of a folder; {repair.format(name)}")
     other = _of_another_layout(dataset.classes)
     if other is not None:

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
+from sightline.runtime.reading import is_hidden
+
 
 class Listing:
     """A cache of folder contents, used while one dataset is opened."""
@@ -49,7 +51,7 @@ class Listing:
 
 
 class Contents(NamedTuple):
-    """Names in a folder, sorted; names that begin with a dot are left out."""
+    """Names in a folder, sorted; hidden ones (`sightline.runtime.reading.is_hidden`) are left out."""
 
     files: tuple[str, ...]
     folders: tuple[str, ...]
@@ -77,7 +79,7 @@ def contents(folder: Path) -> Contents:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not is_hidden(entry.name):
                     names[entry.is_dir()].append(entry.name)
     except OSError:
         pass

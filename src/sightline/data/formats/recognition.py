@@ -11,6 +11,7 @@ from sightline.data.formats.listing import remembering
 from sightline.data.formats.refusal import not_recognised
 from sightline.data.formats.table import FORMATS
 from sightline.errors import InputError
+from sightline.runtime.reading import is_hidden
 
 _FIRST = ("coco", "voc", "yolo", "yolo-seg", "yolo-pose", "via", "labelme", "cvat")
 _TABLES = ("csv", "panoptic", "huggingface")
@@ -74,7 +75,7 @@ def _formats_in(root: Path) -> dict[str, str]:
 def unpacked_folder(folder: Path) -> Path:
     """The dataset's folder inside an unpacked archive, which may be the only entry of its root."""
     while not _formats_in(folder):
-        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
         if len(entries) != 1 or not entries[0].is_dir():
             break
         folder = entries[0]

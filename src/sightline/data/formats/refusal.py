@@ -13,7 +13,7 @@ from sightline.data.formats.archives import SUFFIXES
 from sightline.data.formats.listed import head_of
 from sightline.data.images import is_image
 from sightline.errors import InputError
-from sightline.runtime.reading import shown
+from sightline.runtime.reading import is_hidden, shown
 from sightline.words import counted
 
 WHERE = "docs/formats.md lists the formats"
@@ -62,9 +62,9 @@ def _contents(root: Path) -> tuple[Counter[str], Counter[str]]:
     images_in: Counter[str] = Counter()
     for at, folders, names in os.walk(root):
         depth = len(Path(at).relative_to(root).parts)
-        folders[:] = [f for f in sorted(folders) if not f.startswith(".")] if depth < _DEEP else []
+        folders[:] = [f for f in sorted(folders) if not is_hidden(f)] if depth < _DEEP else []
         for name in names:
-            if name.startswith("."):
+            if is_hidden(name):
                 continue
             if is_image(name):
                 counts["images"] += 1
@@ -79,7 +79,7 @@ def _contents(root: Path) -> tuple[Counter[str], Counter[str]]:
 def _datasets_inside(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -> list[str]:
     """The subfolders that are datasets, each with its format."""
     found = []
-    for folder in sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))[:20]:
+    for folder in sorted(f for f in root.iterdir() if f.is_dir() and not is_hidden(f.name))[:20]:
         try:
             formats = recognise(folder)
         except (InputError, OSError):

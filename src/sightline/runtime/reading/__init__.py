@@ -7,7 +7,15 @@ read. Nothing in a file is ever executed or imported by name.
 
 from sightline.runtime.reading.arrays import read_array
 from sightline.runtime.reading.csv_text import parse_csv, read_csv
-from sightline.runtime.reading.files import PathLike, open_binary, read_bytes, require_file, unusual_kind, walk
+from sightline.runtime.reading.files import (
+    PathLike,
+    is_hidden,
+    open_binary,
+    read_bytes,
+    require_file,
+    unusual_kind,
+    walk,
+)
 from sightline.runtime.reading.json_text import parse_json, read_json, require_depth
 from sightline.runtime.reading.text import decode, head, read_text, start_encoding
 from sightline.runtime.reading.xml_text import decode_xml, iter_xml, read_xml
@@ -20,6 +28,7 @@ __all__ = [
     "decode",
     "decode_xml",
     "head",
+    "is_hidden",
     "iter_xml",
     "kind_of",
     "open_binary",

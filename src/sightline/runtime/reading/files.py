@@ -16,6 +16,8 @@ from sightline.words import shown
 log = logging.getLogger("sightline")
 
 PathLike = str | os.PathLike[str]
+_OF_SYSTEMS = frozenset(["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
+"""Folders that operating systems and archivers create, with copies and thumbnails of the files beside them."""
 CHUNK = 2**20
 """Size in bytes of a block of a file that is read block by block."""
 _ENTERED = 8
@@ -86,6 +88,11 @@ def read_bytes(path: PathLike, limit: str = "file_bytes") -> bytes:
         raise InputError(f"cannot read {shown(path)}: {error.strerror or error}") from None
     require_within(f"the size of {shown(path)}", len(data), limit, "bytes")
     return data
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder with this name is left out of all listings: it begins with a dot, or is a system's."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def walk(folder: PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
