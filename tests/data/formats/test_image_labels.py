@@ -42,6 +42,17 @@ FLOWERS = ("train/rose/a.jpg", "train/rose/deep/b.jpg", "train/tulip/a.jpg", "va
 
 
 class TestFolders:
+    @pytest.mark.parametrize("further", ["montage.jpg", "tulip/deep/b.jpg"])
+    def test_the_refusal_of_folders_that_may_be_classes_says_how_to_read_them(
+        self, tmp_path: Path, further: str
+    ) -> None:
+        """An image beside the folders, or a folder with images only in its subfolders."""
+        names = ("rose/a.jpg", "rose/b.jpg", "tulip/more/a.jpg" if "deep" in further else "tulip/a.jpg", further)
+        with pytest.raises(InputError, match=r"if its folders \(rose, tulip\) are the classes .* add --format folders"):
+            open_dataset(pictures(tmp_path, *names))
+        data = open_dataset(tmp_path, format="folders")
+        assert list(data.classes) == ["rose", "tulip"]
+
     @pytest.mark.parametrize("folder", ["__MACOSX", "@eaDir", ".thumbnails"])
     def test_folders_of_systems_are_no_classes(self, tmp_path: Path, folder: str) -> None:
         names = ("tulip/a.jpg", "rose/a.jpg", f"{folder}/b.jpg", f"{folder}/rose/b.jpg", f"rose/{folder}/b.jpg")

@@ -14,7 +14,7 @@ from sightline.data.formats.listed import head_of
 from sightline.data.images import is_image
 from sightline.errors import InputError
 from sightline.runtime.reading import is_hidden, shown
-from sightline.words import counted
+from sightline.words import counted, listed
 
 WHERE = "docs/formats.md lists the formats"
 _MOST = 20_000
@@ -53,6 +53,8 @@ def not_recognised(root: Path, recognise: Callable[[Path], Mapping[str, str]]) -
         advice = f"Its folders {', '.join(inside[:3])}{more} are datasets: give one of them"
     else:
         advice = _nearest(root, counts, images_in)
+    if any(one.endswith("(folders)") for one in inside):
+        advice += _or_as_classes(images_in, root)
     return InputError(f"{name} contains {holds}, but it is not a dataset in a known format. {advice}; {WHERE}")
 
 
@@ -112,11 +114,21 @@ def _nearest(root: Path, counts: Counter[str], images_in: Counter[str]) -> str:
     if len(images_in) > 1 and counts["images"]:
         return (
             "For masks, put the images into images/ and masks with the same names into masks/; for boxes, add "
-            "labels such as a COCO .json or YOLO .txt"
+            f"labels such as a COCO .json or YOLO .txt{_or_as_classes(images_in, root)}"
         )
     if counts["images"]:
         return "Its images have no labels: add them, such as a COCO .json or a YOLO .txt for each image"
     return "Give the folder that contains the images and their labels"
+
+
+def _or_as_classes(images_in: Mapping[str, int], root: Path) -> str:
+    """How to read the folders directly below `root` as classes, if at least two of them hold images; otherwise ""."""
+    below = [Path(at).relative_to(root).parts for at in images_in]
+    names = sorted({parts[0] for parts in below if parts})
+    if len(names) < 2 or any(files.of_layout(name) or files.split_name(name) in files.ORDER for name in names):
+        return ""
+    folders = listed([shown(name) for name in names], 3)
+    return f"; if its folders ({folders}) are the classes of their images, add --format folders (in Python format=)"
 
 
 def _only_class(root: Path, images_in: Mapping[str, int]) -> str | None:
