@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -17,10 +18,12 @@ from PIL import Image
 import sightline as sl
 from sightline import cli
 from sightline.errors import InputError
+from sightline.explain import target
 from sightline.explain.explanation import Explanation
 from sightline.explain.methods import METHODS
 from sightline.explain.occlusion import Occlusion
 from sightline.models.model import Model
+from sightline.report import draw_explanation
 from sightline.verbs.explain import ExplainedFolder
 
 NAMES = ["cat", "dog"]
@@ -132,6 +135,22 @@ def test_a_long_list_is_cut_short() -> None:
     assert len(lines) == 1 + 20 + 2
     assert lines[20] == "a.png: grad_cam for class dog: peak at x 2, y 1"
     assert lines[21:] == ["and 3 more, see explanations.json", "left out: it is empty"]
+
+
+def test_every_target_says_what_its_number_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caption of a picture names a logit as a logit: beside the probability of a box, "score -2" would mislead."""
+    for module in Path(target.__file__).parent.glob("*_targets.py"):
+        importlib.import_module(f"sightline.explain.{module.stem}")
+    own = [kind for kind in target.Target.__subclasses__() if kind.__module__.startswith("sightline.")]
+    own = [kind for parent in own for kind in (parent.__subclasses__() or [parent])]
+    assert len(own) > 10
+    assert [kind.__name__ for kind in own if kind.quantity == "score"] == []
+    words: list[str] = []
+    monkeypatch.setattr(draw_explanation, "drawable", lambda text: words.append(text) or text)
+    explained = Explanation(torch.eye(40), "net", "rise", "box 0: dog (0.12)", -1.99, quantity="logit")
+    sl.draw(torch.zeros(3, 40, 40), explained)
+    assert "box 0: dog (0.12), logit -1.99" in words
+    assert explained.to_dict()["quantity"] == "logit"
 
 
 def test_a_flat_heat_map_has_no_peak() -> None:

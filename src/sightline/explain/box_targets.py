@@ -47,6 +47,7 @@ class DetectedBox(Target):
     frame: Box | None = None
     number: int | None = None
     likelihood: float | None = None
+    quantity = "logit"
 
     def candidates(self, model: Detector, batch: ImageBatch) -> tuple[list[Candidates], int]:
         """The candidates of each image of a batch, and the row of this one."""
@@ -89,6 +90,7 @@ class BoxDeltas(Target):
     of: DetectedBox
     side: str | None = None
     signs: tuple[float, float, float, float] = (1, 1, 1, 1)
+    quantity = "pixels"
 
     @property
     def box(self) -> Box | None:  # type: ignore[override]
@@ -129,6 +131,7 @@ class Objectness(Target):
     box: Box | None = None
     number: int = 0
     likelihood: float | None = field(default=None, compare=False)
+    quantity = "logit"
 
     def score(self, model: Detector, batch: ImageBatch) -> Tensor:
         return torch.stack([own.logits[self.row, 0] for own in model.proposal_candidates(batch)])

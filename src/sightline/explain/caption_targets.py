@@ -32,6 +32,7 @@ class CaptionWord(Target):
     of: DetectedBox
     caption: tuple[str, ...]
     place: int
+    quantity = "log probability"
 
     @property
     def box(self) -> Box | None:  # type: ignore[override]

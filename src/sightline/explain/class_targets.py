@@ -26,6 +26,7 @@ class ImageClass(Target):
     """
 
     class_id: int
+    quantity = "logit"
 
     def score(self, model: ImageClassifier, batch: ImageBatch) -> Tensor:
         return model.logits(batch)[:, self.class_id]
@@ -48,6 +49,7 @@ class RegionClass(Target):
     class_id: int
     region: Tensor = field(compare=False)
     where: str = "the pixels predicted as it"
+    quantity = "mean logit"
 
     def score(self, model: Segmenter, batch: ImageBatch) -> Tensor:
         scores = model.outputs(batch)["out"][:, self.class_id]

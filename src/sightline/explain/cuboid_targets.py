@@ -26,6 +26,7 @@ class CuboidDepth(PartOfBox):
     """
 
     metres: float = 0.0
+    quantity = "log depth"
 
     def score(self, model: CubeRCNN, batch: ImageBatch) -> Tensor:
         boxes, _, classes = self.fixed(batch)

@@ -35,6 +35,7 @@ class EventScore(Target):
 
     interval: tuple[float, float]
     words: str
+    quantity = "logit"
 
     def score(self, model: VideoCaptioner, batch: ClipBatch) -> Tensor:  # type: ignore[override]
         return model.event_scores(batch, torch.tensor([self.interval]).expand(len(batch), 2))
@@ -60,6 +61,7 @@ class EventWord(Target):
     ids: tuple[int, ...]
     place: int
     words: str
+    quantity = "log probability"
 
     def score(self, model: VideoCaptioner, batch: ClipBatch) -> Tensor:  # type: ignore[override]
         times, ids = torch.tensor(self.intervals), torch.tensor(self.ids)

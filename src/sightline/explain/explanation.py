@@ -43,6 +43,7 @@ class Explanation:
         source: file or item of the image, or None.
         seen: (x1, y1, x2, y2) of the part of the image that the model sees, such as a classifier's centre crop, in
             pixels of the original image; None if it sees all of it.
+        quantity: what the score is, such as "logit" (before the sigmoid or softmax).
     """
 
     heat: Tensor
@@ -56,6 +57,7 @@ class Explanation:
     signed: bool = False
     source: str | None = None
     seen: Box | None = None
+    quantity: str = "score"
 
     @property
     def image_size(self) -> Size:
@@ -78,7 +80,14 @@ class Explanation:
         names = ("model", "method", "target", "layer")
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         box, seen = (None if part is None else [round(value, 2) for value in part] for part in (self.box, self.seen))
-        return {**values, "score": self.score, "peak": None if self.flat else list(self.peak), "box": box, "seen": seen}
+        return {
+            **values,
+            "score": self.score,
+            "quantity": self.quantity,
+            "peak": None if self.flat else list(self.peak),
+            "box": box,
+            "seen": seen,
+        }
 
 
 def explain_image(
@@ -134,6 +143,7 @@ def explain_image(
         signed=own.signed,
         source=source,
         seen=seen_part(batch),
+        quantity=target.quantity,
     )
 
 

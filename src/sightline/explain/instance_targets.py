@@ -66,6 +66,7 @@ class MaskPixels(PartOfBox):
 
     cells: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.bool), compare=False)
     mask: Tensor | None = field(default=None, compare=False)
+    quantity = "mean logit"
 
     def score(self, model: Detector, batch: ImageBatch) -> Tensor:
         logits = model.mask_logits_of(batch, *self.fixed(batch))
@@ -86,6 +87,7 @@ class Keypoint(PartOfBox):
 
     keypoint: int = 0
     name: str = ""
+    quantity = "logit"
 
     def score(self, model: Detector, batch: ImageBatch) -> Tensor:
         return model.keypoint_logits_of(batch, *self.fixed(batch))[:, self.keypoint]

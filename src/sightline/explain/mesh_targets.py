@@ -29,6 +29,7 @@ class ObjectVoxels(Target):
     of: DetectedBox
     level: int
     occupied: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, dtype=torch.bool), compare=False)
+    quantity = "mean logit"
 
     @property
     def box(self) -> Box | None:  # type: ignore[override]
@@ -53,6 +54,7 @@ class ObjectDepth(Target):
 
     of: DetectedBox
     level: int
+    quantity = "log depth"
 
     @property
     def box(self) -> Box | None:  # type: ignore[override]

@@ -51,6 +51,7 @@ class RelationScore(Target):
     level: int = 0
     number: int = 0
     likelihood: float | None = field(default=None, compare=False)
+    quantity = "logit"
 
     def score(self, model: SceneGraphDetector, batch: ImageBatch) -> Tensor:
         boxes = torch.tensor(self.batch_boxes, device=batch.tensor.device, dtype=batch.tensor.dtype)

@@ -25,12 +25,14 @@ class Target:
         level: which of the model's `map_layers` the score is computed from.
         frame: the rectangle, in pixels of the batch, that a layer's maps cover for a network that runs on crops; None
             for one that runs on the whole image.
+        quantity: what the number of `score` is, such as "logit".
     """
 
     box: Box | None = None
     mask: Tensor | None = None
     level: int = 0
     frame: Box | None = None
+    quantity: str = "score"
 
     def score(self, model: Any, batch: ImageBatch) -> Tensor:
         """One number per image of a batch that `model.prepare` returned, [N], differentiable."""

@@ -87,7 +87,7 @@ def _with_bar(picture: Image.Image, result: Explanation, highest: float) -> Imag
     """The picture with the target and its score, in lines that fit its width, and a colour bar below."""
     size = max(10, round(np.hypot(*picture.size) / 55))
     line = round(size * 1.7)
-    text = drawable(f"{result.target}, score {result.score:.3g}")
+    text = drawable(f"{result.target}, {result.quantity} {result.score:.3g}")
     font = font_for(text, size)
     lines = wrapped(text, font, picture.width - size)
     out = Image.new("RGB", (picture.width, picture.height + (len(lines) + 1) * line), PAPER)
