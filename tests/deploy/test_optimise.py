@@ -117,3 +117,13 @@ def test_differences_of_objects() -> None:
     assert "2 objects found by one alone" in str(relabelled)
     assert (Difference(objects=999) + Difference(alone=1)).within(TOLERANCE)
     assert difference(one[:0], one[:0]).objects == 0
+
+
+def test_what_differs_too_much_is_said_with_its_limit() -> None:
+    found = Difference(scores=0.002, pixels=0.1, objects=9, alone=1, masks=0.5, labels=float("nan"))
+    limit = Difference(scores=0.01, pixels=0.1, alone=0.05, masks=0.02)
+    assert found.beyond(limit) == [
+        "a fraction of 0.100 of the objects found by one alone (at most 0.05)",
+        "a fraction of 0.50000 of the masks' pixels (at most 0.02)",
+        "another class at a fraction of nan of the pixels (at most 0)",
+    ]

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import sightline as sl
+from sightline.data.scenes import write_scenes
 from sightline.runtime.launching import _count_in, _end, _waited
 from sightline.runtime.sharing import Share, batch_count, shared_batch
 from sightline.training.loader import EpochBatches
@@ -214,6 +215,20 @@ def test_accelerate_launches_the_command(tmp_path: Path) -> None:
         curves.append([{key: value for key, value in json.loads(line).items() if "loss" in key} for line in lines])
     for together, alone in zip(*curves, strict=True):
         assert together == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_launched_processes_agree_on_a_plan_for_the_minutes(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "data", train=12, val=4, test=0, size=64, seed=0, progress=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    launch = "accelerate.commands.accelerate_cli launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    words = [sys.executable, "-m", *launch.split(), "--dynamo_backend", "no", "-m", "sightline", "train", "data"]
+    words += ["--minutes", "1", "--weights", "none", "--no-report", "--device", "cpu", "--name", "run"]
+    done = subprocess.run(
+        words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "run" / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(

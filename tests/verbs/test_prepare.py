@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sightline import api
 from sightline.cli.app import app
 from sightline.data.formats import convert
 from sightline.errors import InputError
+from sightline.training import devices
+from sightline.verbs.prepare import prepare
 
 DETECTOR, SEGMENTER = "ssdlite320_mobilenet_v2", "lraspp_mobilenet_v3_large"
 SMALL: dict[str, Any] = {"batch_size": 2, "warmup_steps": 2, "workers": 0, "augmentation": "light", "ema": None}
@@ -246,3 +249,22 @@ def test_wrong_arguments_of_the_default_model_are_refused_before_the_labels_are_
     for wrong, words in (({"arguments": {"nosuch": 1}}, "has no argument"), ({"weights": "nowhere"}, "no such file")):
         with pytest.raises(InputError, match=words):
             api.prepare(data=folder, **wrong)
+
+
+def test_only_the_main_process_plans_and_the_others_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the main process plans, the others wait for what it sends; anything else sent meanwhile is taken for it."""
+    sent: list[str] = []
+
+    def given_by_main(main: bool, function: Callable[[], Any]) -> Any:
+        sent.append("begun")
+        result = function()
+        sent.append("sent")
+        return result
+
+    monkeypatch.setattr(devices, "world_size", lambda: 2)
+    monkeypatch.setattr(devices, "joined", lambda device: None)
+    monkeypatch.setattr(devices, "given_by_main", given_by_main)
+    data = sl.scenes(6, 64, seed=0)
+    prepared = prepare("sightline_lite0", data, weights="none", settings={"minutes": 30, "seed": 0}, device="cpu")
+    assert prepared.plan.choices
+    assert sent == ["begun", "sent"]

@@ -17,6 +17,12 @@ _LOG = logging.getLogger("sightline")
 
 def divided(dataset: AnyDataset, train: float, val: float, test: float, seed: int) -> AnyDataset:
     """See `Dataset.split`."""
+    for share in (train, val, test):
+        if isinstance(share, str):
+            raise InputError(
+                f"split divides the images at random and takes fractions such as 0.8, not {share!r}; "
+                f"dataset[{share!r}] has the images of a split"
+            )
     shares = {name: share for name, share in (("train", train), ("val", val), ("test", test)) if share}
     places = _divide(len(dataset), list(shares.values()), seed)
     kept = np.flatnonzero(places >= 0)

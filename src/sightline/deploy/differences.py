@@ -62,10 +62,17 @@ class Difference:
 
     def within(self, limit: Difference) -> bool:
         """Whether no difference exceeds that of `limit`."""
-        alone = self.alone / max(1, self.objects + self.alone)
-        near = self.scores <= limit.scores and self.pixels <= limit.pixels
-        fields = self.masks <= limit.masks and self.keypoints <= limit.keypoints and self.cuboids <= limit.cuboids
-        return near and fields and self.labels <= limit.labels and alone <= limit.alone
+        return not self.beyond(limit)
+
+    def beyond(self, limit: Difference) -> list[str]:
+        """The differences that exceed those of `limit`, each in words with its limit."""
+        values = {name: getattr(self, name) for name in _WORDS}
+        values["alone"] = self.alone / max(1, self.objects + self.alone)
+        return [
+            f"{words.format(values[name])} (at most {getattr(limit, name):g})"
+            for name, words in _WORDS.items()
+            if not values[name] <= getattr(limit, name)  # nor is NaN within a limit
+        ]
 
     def __str__(self) -> str:
         parts = [f"scores {self.scores:.1e}"]
@@ -84,6 +91,16 @@ class Difference:
         return f"{', '.join(parts)} on {self.images} images"
 
 
+_WORDS = {
+    "scores": "scores {:.1e}",
+    "pixels": "boxes {:.3f} pixels",
+    "alone": "a fraction of {:.3f} of the objects found by one alone",
+    "keypoints": "a fraction of {:.3f} of the keypoints at other places",
+    "cuboids": "corners of cuboids {:.5f} of their distance",
+    "masks": "a fraction of {:.5f} of the masks' pixels",
+    "labels": "another class at a fraction of {:.5f} of the pixels",
+}
+"""How much each value differs, in words; fractions as in the limits."""
 TOLERANCE = Difference(scores=1e-3, pixels=0.5, labels=1e-3, alone=0.01, masks=0.01, keypoints=0.01, cuboids=0.01)
 """The largest differences that another order of sums may make; all but `scores` and `pixels` are fractions.
 

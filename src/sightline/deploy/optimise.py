@@ -133,8 +133,7 @@ def optimize(
     )
     if not report.kept:
         raise InputError(
-            f"the optimised {model.title} differs too much: {report.difference}; allowed are scores "
-            f"{allowed.scores:g}, boxes {allowed.pixels:g} pixels and {allowed.labels:g} of the pixels of class maps. "
+            f"the optimised {model.title} differs too much: {', '.join(report.difference.beyond(allowed))}. "
             f"{_ADVICE_BF16 if bf16 else 'Leave compile out' if compile else 'Give a larger tolerance'}"
         )
     return fast, report

@@ -20,7 +20,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Model
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.runtime.allocator import kept_memory
-from sightline.training.devices import agreed, training_device
+from sightline.training.devices import training_device
 from sightline.training.recipe import Recipe
 from sightline.verbs.labels import with_target_fields
 
@@ -83,6 +83,8 @@ def plan_for(
 ) -> Plan:
     """Plan the training of a model of the catalog.
 
+    With a budget of minutes, steps are measured: of several processes that train one model, one must plan for all.
+
     Args:
         entry: the model's entry; without a planner of its own the plan is empty.
         train, validation: the images; only a `Dataset` is planned for.
@@ -105,9 +107,7 @@ def plan_for(
         dict(given),
         None if minutes is None or cached else _Speed(entry, train, given, device, minutes),
     )
-    planner, facts = entry.plan, facts_of(train, validation)
-    # each process would measure another speed, but all must train the same model in the same way
-    chosen = planner(facts, budget) if budget.speed is None else agreed(device, lambda: planner(facts, budget))
+    chosen = entry.plan(facts_of(train, validation), budget)
     if cached:
         chosen = [choice for choice in chosen if choice.name != "epochs" or minutes is None]
         chosen.append(Choice("validate_every", CACHED, "a validation takes longer than some epochs on cached features"))

@@ -145,21 +145,21 @@ def prepare(
     messages: list[str] = []
     hints: list[str] = []
     named = data is not None
+    opened = partial(_opened, data, open_args, folder=folder, before=before)
     if isinstance(model, nn.Module):
         if weights is not None or arguments is not None or classes is not None:
             raise InputError(
                 "weights, arguments and classes can be given only with the name of a model, but a model was given; "
                 "pass them to create_model"
             )
-        model = as_model(model)
+        model, arguments = as_model(model), None
         names, channels = model.classes or None, model.in_channels
-        data = _opened(data, open_args, None, names, channels, folder, before)
-        data = for_task(data, model)
+        data = for_task(opened(None, names, channels), model)
         task = task_of(model, data.kind)
     else:
         model, arguments = _named(model, arguments, weights, begun)
         channels = arguments.get("in_channels", 3)
-        data = _opened(data, open_args, classes, None, channels, folder, before)
+        data = opened(classes, None, channels)
         if model is None:
             model = task_for(data.kind, getattr(data, "about", "")).default_model or ""
             arguments = checked_arguments(model, arguments, weights)
@@ -177,32 +177,24 @@ def prepare(
     division = list(messages)
     _require_labels(task, train, val_data, checked)
 
-    fixed = {name: value for name, value in stated.items() if recipe is not None or name in settings}
-    if recipes.completed(stated["augmentation"], "none") != stated["augmentation"]:
-        fixed.pop("augmentation", None)  # policies, which are added to what is chosen
-    if transform is not None:
-        fixed |= {"augmentation": None, "mirror": None}  # they have no effect
+    fixed = _fixed(stated, recipe, settings, transform)
+    planned = partial(_planned, train=train, validation=val_data, device=device)
     if isinstance(model, str):
         if folder is None:
             arguments = _from_data(task, model, arguments or {}, train, messages)
         weights = _start(model, weights, arguments or {}, begun, messages)
-        pretrained = weights not in (None, NO_WEIGHTS)
         own = checked_arguments(model, arguments or {})
-        choose = choose and folder is None
-        planned = partial(_planned, model, pretrained, train, val_data, {**own, **fixed}, device)
-        # by what one of several processes measures, so that all train the same model
-        plan = agreed(device, planned) if choose else Plan()
+        pretrained = weights not in (None, NO_WEIGHTS)
+        plan = planned(model, pretrained, own | fixed) if choose and folder is None else Plan()
         torch.manual_seed(seed)
         with nullcontext() if folder is None else _without_load_report():  # the run's own weights replace them
             model = create_model(model, data.classes, weights, **{**plan.arguments, **(arguments or {})})
+    elif recipe is None and is_known(model.name) and folder is None:
+        # the model exists already, so that no argument is left to choose
+        own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
+        plan = planned(model.name, _starts_pretrained(model), own | fixed)
     else:
         plan = Plan()
-        if recipe is None and is_known(model.name) and folder is None:
-            # the model exists already, so that no argument is left to choose
-            own = {name: argument.default for name, argument in find(model.name).arguments.items()} | model.arguments
-            pretrained = _starts_pretrained(model)
-            planned = partial(_planned, model.name, pretrained, train, val_data, {**own, **fixed}, device)
-            plan = agreed(device, planned)
     messages += [*(str(choice) for choice in plan.choices), *hints]
     base = recipe_for(model, {}, source, plan.settings).augmentation
     recipe = recipe.changed(**settings) if recipe else recipe_for(model, settings, source, plan.settings)
@@ -228,6 +220,7 @@ def _opened(
     classes: ClassesGiven | None,
     names: Classes | None,
     channels: int,
+    *,
     folder: Path | None,
     before: TrainedOn | None,
 ) -> Any:
@@ -343,25 +336,33 @@ def _start(
     return start.data
 
 
+def _fixed(
+    stated: Mapping[str, Any], recipe: Recipe | None, settings: Mapping[str, Any], transform: Callable[..., Any] | None
+) -> dict[str, Any]:
+    """The settings of the recipe that the plan must keep: all of a given recipe, otherwise those that were named."""
+    fixed = {name: value for name, value in stated.items() if recipe is not None or name in settings}
+    if recipes.completed(stated["augmentation"], "none") != stated["augmentation"]:
+        fixed.pop("augmentation", None)  # policies, which are added to what is chosen
+    if transform is not None:
+        fixed |= {"augmentation": None, "mirror": None}  # they have no effect
+    return fixed
+
+
 def _planned(
     name: str,
     pretrained: bool,
+    fixed: Mapping[str, Any],
+    *,
     train: TrainingData,
     validation: ValidationData,
-    fixed: Mapping[str, Any],
     device: str | None,
 ) -> Plan:
-    """The plan of a training run with the settings and arguments that are already fixed."""
-    return plan_for(
-        find(name),
-        train,
-        validation,
-        fixed,
-        pretrained=pretrained,
-        minutes=fixed.get("minutes"),
-        epochs=fixed.get("epochs"),
-        device=device,
-    )
+    """The plan of a training run with the settings and arguments that are already fixed.
+
+    Of several processes one measures, so that all train the same model.
+    """
+    measured = partial(plan_for, find(name), train, validation, fixed, pretrained=pretrained, device=device)
+    return agreed(device, partial(measured, minutes=fixed.get("minutes"), epochs=fixed.get("epochs")))
 
 
 def _starts_pretrained(model: Model) -> bool:
