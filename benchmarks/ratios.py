@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 NOTES = """\
-yolo11n is Ultralytics' network (2.6 million parameters), and Sightline's beside it is `sightline_n` (1.5 million), at
-its own image size. All others are the same network in both.
+yolo11n and yolo26n are Ultralytics' networks (2.6 million parameters with 90 classes), and Sightline's beside them is
+`sightline_n` (1.5 million), at its own image size. All others are the same network in both.
 
 ## Where the time goes
 

@@ -18,7 +18,7 @@ What is compared:
 - Segmenters: normalisation, network, resizing of the logits and the best class per pixel at 480×640, without an
   auxiliary head in the peer (which computes it in predictions too, if it has one).
 - Training: losses, backward pass and a step of SGD with momentum, batch norms trained, all layers trained. yolo11n
-  needs `ultralytics` in the environment, too.
+  and yolo26n need `ultralytics` in the environment, too.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ TRAINED = {
     "retinanet_resnet50_fpn": (2, {"min_size": 320, "max_size": 448}),
     "ssd300_vgg16": (4, {}),
     "yolo11n": (2, {}),
+    "yolo26n": (2, {}),
 }
-"""The peer's name → images of a batch, and the builder's sizes. yolo11n is Ultralytics'; ours beside it is sightline_n,
-another network for the same purpose, and the weights of both are random."""
+"""The peer's name → images of a batch, and the builder's sizes. yolo11n and yolo26n are Ultralytics'; ours beside them
+is sightline_n, another network for the same purpose, and the weights of all are random."""
 OWN_WORDS: dict[str, dict[str, Any]] = {
     "ssd300_vgg16": {"mean": [0.48235, 0.45882, 0.40784], "std": [1 / 255] * 3},
     "ssdlite320_mobilenet_v3_large": {"reduced_tail": True},
@@ -162,7 +163,7 @@ def eager(name: str, args: Any) -> dict[str, Any]:
     peer, ours = pair(name, **sizes)
     x = picture()
     torch.set_num_threads(2)
-    any_difference = Difference(scores=1.0, pixels=1e4, labels=1.0, alone=1.0)
+    any_difference = Difference(scores=1.0, pixels=1e4, labels=1.0, alone=1.0, masks=1.0, keypoints=1.0)
     words: dict[str, Any] = {"images": [x], "repeats": 1, "tolerance": any_difference}
     made = {"optimised": sl.optimize(ours, SIZE, **words)}
     if args.bf16:
@@ -222,11 +223,11 @@ class Ultralytics(nn.Module):
 def training(name: str, args: Any) -> dict[str, Any]:
     """Times of a training step."""
     count, sizes = TRAINED[name]
-    if name == "yolo11n":
+    if name.startswith("yolo"):
         peer, ours = Ultralytics(name), sl.create_model("sightline_n", [f"class {i}" for i in range(90)], weights=None)
     else:
         peer, ours = pair(name, **sizes)
-    images = [picture(seed, (640, 640) if name == "yolo11n" else (320, 416)) for seed in range(count)]
+    images = [picture(seed, (640, 640) if name.startswith("yolo") else (320, 416)) for seed in range(count)]
     recipe = pack()
     theirs, own = [], []
     for i, image in enumerate(images):
