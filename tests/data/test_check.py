@@ -745,3 +745,28 @@ def test_boxes_in_other_units_are_an_error():
     assert not report.ok
     assert "8 of 8 boxes extend beyond their image" in str(report)
     assert "corners instead of width and height" in " ".join(str(report).split())
+
+
+def test_class_names_that_are_almost_equal(tmp_path: Path):
+    boxes = [[10, 10, 30, 30, k] for k in range(7)]
+    names = ["Traffic light", "traffic-light", "traffic_Light", "car", "cars", "a", "A"]
+    root = write_coco(
+        tmp_path, {"train": [("a.png", boxes)]}, categories=[{"id": k, "name": n} for k, n in enumerate(names)]
+    )
+    found = [
+        problem for problem in check(open_dataset(root), progress=False).problems if problem.rule == "classes-alike"
+    ]
+    assert [problem.value for problem in found] == ["Traffic light, traffic-light, traffic_Light"]
+    assert found[0].level == "warning"
+
+
+def test_boxes_in_fractions_where_pixels_are_expected(tmp_path: Path):
+    fractions = write_coco(
+        tmp_path / "fractions", {"train": [("a.png", [[0.1, 0.2, 0.5, 0.8, 1], [0.5, 0.5, 0.5, 0.5, 1]])]}
+    )
+    report = check(open_dataset(fractions), progress=False)
+    (problem,) = [problem for problem in report.problems if problem.rule == "boxes-elsewhere"]
+    assert problem.value == "all 2 boxes lie within the first pixel of their image"
+    assert not report.ok
+    pixels = write_coco(tmp_path / "pixels", {"train": [("a.png", [[0, 0, 1, 1, 1], [0, 0, 2, 1, 1]])]})
+    assert check(open_dataset(pixels), progress=False).ok

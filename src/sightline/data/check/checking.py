@@ -19,7 +19,7 @@ from sightline.data.check.about import (
 from sightline.data.check.copies import copies
 from sightline.data.check.exif import WORDS, drawn_on, is_stored_size
 from sightline.data.check.images import ImageInspection, inspect_images
-from sightline.data.check.labels import anchor_fit, bad_boxes, box_problems
+from sightline.data.check.labels import alike, anchor_fit, bad_boxes, box_problems
 from sightline.data.check.outlines import bad_outlines, keypoint_problems, outline_problems
 from sightline.data.check.problems import LEVELS, RULES, CheckReport, Level, Problem
 from sightline.data.columns import Columns
@@ -101,6 +101,7 @@ def check(
     problems += [Problem.of("splits-share-images", words) for words in shared_images(dataset)]
     problems += [Problem.of("reading-note", note) for note in dataset.notes]
     problems += _malformed(dataset)
+    problems += [Problem.of("classes-alike", listed(group)) for group in alike(dataset.classes)]
     scale = dataset.full_scale
     if scale is not None:
         known = dataset.source.full_scale
@@ -121,6 +122,9 @@ def check(
         outside = int(bad["box-outside"].sum())
         if outside >= 4 and 2 * outside > columns.objects:
             value = f"{outside} of {columns.objects} boxes extend beyond their image"
+            problems.append(Problem.of("boxes-elsewhere", value))
+        elif columns.objects and 0 < columns.boxes.max() <= 1 and sizes.max() > TINY:
+            value = f"all {counted(columns.objects, 'box')} lie within the first pixel of their image"
             problems.append(Problem.of("boxes-elsewhere", value))
         problems += outline_problems(dataset, columns, bad_outlines(columns, sizes), with_masks)
         problems += keypoint_problems(dataset, columns, sizes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -40,6 +41,17 @@ def bad_boxes(columns: Columns, sizes: np.ndarray, classes: int) -> dict[str, np
         "unknown-class": (columns.labels < 0) | (columns.labels >= classes),
         "box-duplicate": duplicate_boxes(columns),
     }
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of class names that differ only in case, spaces, hyphens or underscores.
+
+    Names of a single letter are left out: in data of characters, a and A are classes of their own.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"[\s_-]", "", name.casefold()), []).append(name)
+    return [group for key, group in groups.items() if len(group) > 1 and len(key) > 1]
 
 
 def duplicate_boxes(columns: Columns) -> np.ndarray:

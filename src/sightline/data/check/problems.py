@@ -45,8 +45,9 @@ _ERRORS = {
         "to learn",
     ),
     "boxes-elsewhere": (
-        "labels most of whose boxes extend beyond their image",
-        "check whether they use other units (pixels instead of fractions, corners instead of width and height)",
+        "labels whose boxes seem to use other units",
+        "check whether they are pixels instead of fractions, fractions instead of pixels, or corners instead of width "
+        "and height",
     ),
     "label-malformed": ("labels that cannot be read", "correct the line; --fix removes it"),
     "depth-invalid": ("depth maps that cannot be used", "add or correct the file, or remove its name from the camera"),
@@ -133,6 +134,10 @@ _WARNINGS = {
     "similar-in-classes": (
         "nearly the same image in several classes",
         "look at them: one of the labels may be wrong",
+    ),
+    "classes-alike": (
+        "class names that differ only in case, spaces, hyphens or underscores",
+        "if they mean one class, merge them with --classes OLD=NEW (in Python classes={OLD: NEW})",
     ),
     "class-missing": ("classes without objects in a split", "label some, or divide again with another seed"),
     "class-rare": ("classes with few objects to learn from", "label more of them"),
