@@ -12,6 +12,7 @@ import torch
 import sightline as sl
 from sightline.data.formats import convert
 from sightline.data.videos import write_video
+from sightline.errors import InputError
 
 pytest.importorskip("av")
 
@@ -159,3 +160,12 @@ def test_what_is_written_is_read_back(tmp_path):
         sl.InputError, match="a dataset of events in videos cannot be written as coco, which holds objects"
     ):
         sl.convert(back, tmp_path / "coco", "coco")
+
+
+def test_a_video_that_is_described_twice_is_refused(tmp_path: Path, videos: Path) -> None:
+    entry = json.dumps(ENTRY)
+    root = write(tmp_path, {"train.json": f'{{"v_a": {entry}, "v_b": {entry}, "v_a": {entry}}}'}, videos)
+    with pytest.raises(
+        InputError, match=r"train\.json has two entries named 'v_a', of which only one can be read; join"
+    ):
+        sl.open_dataset(root)

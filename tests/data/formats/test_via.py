@@ -70,6 +70,15 @@ def test_project_and_csv_hold_the_same(tmp_path: Path):
     assert again.columns.segmentations == data.columns.segmentations
 
 
+def test_an_image_that_is_named_twice(tmp_path: Path):
+    """As when two files were joined by hand: reading the last entry alone would lose the objects of the first."""
+    (entry,) = [json.dumps(one) for one in entries(region({"name": "point", "cx": 1, "cy": 2}), as_dict=True).values()]
+    root = folder(tmp_path, {})
+    (root / "via_region_data.json").write_text(f'{{"a.jpg-1": {entry}, "b": {entry}, "a.jpg-1": {entry}}}')
+    with pytest.raises(InputError, match=r"via_region_data\.json has two entries named 'a\.jpg-1', of which only one"):
+        open_dataset(root)
+
+
 def test_circle_ellipse_line_point(tmp_path: Path):
     drawn = [
         {"name": "circle", "cx": 20, "cy": 22, "r": 8.5},

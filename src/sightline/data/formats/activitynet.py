@@ -180,7 +180,7 @@ def _videos_of(folder: Path) -> dict[str, Path]:
 
 def _read_file(file: Path) -> Iterator[_Video]:
     """The videos of a file; those whose entry cannot be used are skipped (`sightline.data.malformed`)."""
-    for name, entry in read_json(file, dict).items():
+    for name, entry in read_json(file, dict, unique=True).items():
         try:
             yield _video(file, name, entry)
         except InputError as error:

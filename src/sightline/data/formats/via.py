@@ -187,7 +187,7 @@ def _only(folder: Path) -> Path:
 def _read_file(path: Path, split: str) -> _File:
     if path.suffix.lower() == ".csv":
         return _File(path, split, _csv_images(path), {})
-    content = reading.read_json(path)
+    content = reading.read_json(path, unique=True)
     options: dict[str, list[str]] = {}
     if isinstance(content, dict) and "_via_img_metadata" in content:
         stated = _dict(_dict(content.get("_via_attributes")).get("region"))
