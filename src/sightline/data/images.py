@@ -102,6 +102,8 @@ def max_sample(path: str | os.PathLike[str]) -> int | None:
 def read_map(path: str | os.PathLike[str]) -> Tensor:
     """Read a map of integers, such as a mask PNG: palette indices and 16-bit values are returned as stored.
 
+    Alpha is dropped, and colours whose parts are all equal are grey.
+
     Returns:
         [H, W] int64.
 
@@ -110,6 +112,9 @@ def read_map(path: str | os.PathLike[str]) -> Tensor:
     """
     path = os.fspath(path)
     array = _guarded(path, lambda: _stored(path))
+    if array.ndim == 3 and array.shape[2] in (2, 3, 4):  # grey and alpha, RGB, RGBA
+        grey, others = array[..., 0], array[..., 1:3] if array.shape[2] > 2 else array[..., :1]
+        array = grey if (others == grey[..., None]).all() else array
     if array.ndim != 2 or array.dtype.kind not in "bui":
         raise InputError(
             f"{path} holds an array {list(array.shape)} of {array.dtype}, but a class map has one whole number "
@@ -292,7 +297,8 @@ def _samples(path: str, channels: int | None, draft: Size | None) -> np.ndarray:
 def _stored(path: str) -> np.ndarray:
     """Like `_samples`, but palette indices are kept, and files that Pillow reads are not rotated."""
     array = _array_file(path)
-    return _pixels(_opened(path, draft=None, channels=None)) if array is None else array
+    array = _pixels(_opened(path, draft=None, channels=None)) if array is None else array
+    return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
 
 
 def _array_file(path: str) -> np.ndarray | None:

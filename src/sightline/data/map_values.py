@@ -81,10 +81,15 @@ class MapValues:
             shown = [f"{v} ({counts[v]} pixels)" for v in found[bad].tolist()]
             ignored = "" if self.ignore is None else f", and {self.ignore} marks ignored pixels"
             raise InputError(
-                f"the mask {path} contains values without a class: {listed(shown, _LISTED)}; there are {classes} "
-                f"classes, ids 0 to {classes - 1}{ignored}: correct the mask, or the list of classes"
+                f"the mask {path} contains values without a class: {listed(shown, _LISTED)}; {self._known(classes)}"
+                f"{ignored}: correct the mask, or the list of classes"
             )
         return ids[places]
+
+    def _known(self, classes: int) -> str:
+        if not self.numbers:
+            return f"there are {classes} classes, ids 0 to {classes - 1}"
+        return f"the values of the {classes} classes are {listed([str(v) for v in sorted(self.numbers)], _LISTED)}"
 
     def _by_colour(self, path: Path, rgb: np.ndarray) -> np.ndarray:
         if rgb.dtype != np.uint8:

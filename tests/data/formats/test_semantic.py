@@ -108,6 +108,66 @@ def test_files_of_classes(tmp_path: Path, text: object) -> None:
     assert np.array_equal(data.target(0).labels.numpy(), labels(0))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "0 road\n3: tree\n7, water\n200 ignore\n"),
+        ("classes.json", '{"0": "road", "3": "tree", "7": "water", "200": "ignore"}'),
+        ("classes.json", '{"water": 7, "road": 0, "tree": 3, "ignore_index": 200}'),
+    ],
+)
+def test_numbers_in_files_of_classes_are_the_values_of_the_masks(tmp_path: Path, name: str, text: str) -> None:
+    """Numbers that have gaps, or begin at 1, are neither the rows of the list nor parts of the names."""
+    root = pairs(tmp_path / "d")
+    (root / "classes.txt").unlink()
+    (root / name).write_text(text)
+    values = np.array([[0, 3], [7, 200]], np.uint8).repeat(SIZE[0] // 2, 0).repeat(SIZE[1] // 2, 1)
+    for path in (root / "masks").rglob("*.png"):
+        Image.fromarray(values).save(path)
+    data = open_dataset(root)
+    assert [*data.classes] == ["road", "tree", "water"]
+    expected = np.where(values == 200, IGNORE, np.searchsorted([0, 3, 7, 200], values))
+    assert np.array_equal(data.target(0).labels.numpy(), expected)
+    (root / name).write_text(text.replace("0 road", "1 road").replace('"0"', '"1"').replace("0, ", "1, "))
+    with pytest.raises(
+        InputError, match=r"contains values without a class: 0 .* the values of the 3 classes are 1, 3, 7"
+    ):
+        open_dataset(root).target(0)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA", "I"])
+def test_grey_masks_in_other_modes(tmp_path: Path, mode: str) -> None:
+    """Alpha says nothing about a class, and a colour whose parts are equal is a grey value; coloured pixels are not."""
+    root = pairs(tmp_path / "d")
+    grey = Image.fromarray(np.where(labels() == IGNORE, 255, labels()).astype(np.uint8))
+    ending = ".tif" if mode == "I" else ".png"
+    for path in sorted((root / "masks").rglob("*.png")):
+        path.unlink()
+        grey.convert(mode).save(path.with_suffix(ending))
+    assert np.array_equal(open_dataset(root).target(0).labels.numpy(), labels())
+    if mode == "RGB":
+        coloured = np.asarray(grey.convert(mode)).copy()
+        coloured[-1, -1, 2] = 7
+        Image.fromarray(coloured).save(root / "masks" / "train" / "a.png")
+        with pytest.raises(InputError, match="one whole number per pixel"):
+            open_dataset(root).target(0)
+
+
+def test_numbers_that_belong_to_names_are_kept(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d")
+    (root / "classes.txt").write_text("1 euro\n2 euro\n5 euro\n")
+    assert [*open_dataset(root).classes] == ["1 euro", "2 euro", "5 euro"]
+
+
+def test_classes_that_no_file_names_are_noted(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "d")
+    assert open_dataset(root).notes == ()
+    (root / "classes.txt").unlink()
+    (note,) = open_dataset(root).notes
+    assert "so they are called class 0 to class 2; a classes.txt names them" in note
+    assert open_dataset(root, classes=NAMES).notes == ()
+
+
 def test_other_layouts(tmp_path: Path) -> None:
     for split in ("train", "test"):
         picture(tmp_path / "s" / split / "images" / "a.jpg", SIZE)

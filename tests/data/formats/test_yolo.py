@@ -35,6 +35,14 @@ def folder(
     return root
 
 
+def test_classes_that_no_file_names_are_noted(tmp_path: Path):
+    data = open_dataset(folder(tmp_path, ["images/a.jpg"], ["labels/a.txt"]))
+    (note,) = data.notes
+    assert note == "no file names the classes, so they are called 0 to 1; a classes.txt names them, one per line"
+    assert open_dataset(tmp_path, classes=["a", "b"]).notes == ()
+    assert open_dataset(folder(tmp_path, [], [], names="a\nb\n")).notes == ()
+
+
 class TestLayouts:
     def test_ultralytics(self, tmp_path: Path):
         folder(

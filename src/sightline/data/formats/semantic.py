@@ -16,11 +16,11 @@ These layouts are recognised:
 A mask is a grey or palette image with 8 or 16 bits whose values are class ids from 0 on, or an RGB image whose colours
 are listed (a palette image is read by its colours, too, if they are listed). 255 marks ignored pixels, with more than
 255 classes 65535, and -1 in any file type that can store it. Classes are in classes.txt or labels.txt (one name per
-line, or name r g b), class_dict.csv (columns name, r, g, b, or a colour in one column, and the value if it is not the
-row number), labelmap.txt (name:r,g,b::), label_colors.txt (r g b name), or classes.json ({"names": […], "colors": […],
-"ignore_index": 255}), in the folder or beside the masks. Without such a file, classes are named after their ids. If all
-masks contain only 0 and 255 and nothing says that 255 is ignored, the classes are background and foreground, or
-background and the only class that is named.
+line, value and name, or name r g b), class_dict.csv (columns name, r, g, b, or a colour in one column, and the value if
+it is not the row number), labelmap.txt (name:r,g,b::), label_colors.txt (r g b name), or classes.json ({"names": […],
+"colors": […], "ignore_index": 255}), in the folder or beside the masks. Without such a file, classes are named after
+their ids. If all masks contain only 0 and 255 and nothing says that 255 is ignored, the classes are background and
+foreground, or background and the only class that is named.
 """
 
 from __future__ import annotations
@@ -176,8 +176,19 @@ def _dataset(
         orphans=tuple(orphans),
         map_values=values,
         ignore=values.ignore,
+        notes=() if table is not None or classes is not None else _unnamed(names),
     )
     return Dataset(source)
+
+
+def _unnamed(names: Sequence[str]) -> tuple[str, ...]:
+    """A note on classes that are named after their ids; empty for background and foreground."""
+    if names[0] == BACKGROUND:
+        return ()
+    called = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    return (
+        f"no file names the classes of the masks, so they are called {called}; a classes.txt names them, one per line",
+    )
 
 
 def _values(

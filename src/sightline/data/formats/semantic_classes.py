@@ -22,6 +22,7 @@ FILES: tuple[str, ...] = (
 """Usual names of a file of classes."""
 _IGNORED = "ignore"
 """The name of ignored pixels in a colour table."""
+_IGNORE_KEYS = ("ignore_index", "ignore", "ignore_value")
 _HEAD: dict[str, tuple[str, ...]] = {
     "name": ("name", "class", "classname", "label", "labelname", "category"),
     "red": ("r", "red"),
@@ -121,24 +122,49 @@ def _from_lines(file: Path) -> ClassTable:
         else:
             named.append((line.rstrip(":"), None))
     numbered = [_NUMBERED.fullmatch(name) for name, _ in named]
-    if all(numbered) and [int(m[1]) for m in numbered if m] == [*range(len(named))]:
-        named = [(m[2].strip(), colour) for m, (_, colour) in zip(numbered, named, strict=True) if m]
+    pairs = [(int(found[1]), found[2].strip()) for found in numbered if found]
+    if len(pairs) < len(named) or len({name for _, name in pairs}) < len(named):  # "1 euro", "2 euro" are names
+        return _table(named, file)
+    if all(colour is None for _, colour in named):
+        return _numbered(pairs, file)
+    if [number for number, _ in pairs] == [*range(len(named))]:
+        named = [(name, colour) for (_, name), (_, colour) in zip(pairs, named, strict=True)]
     return _table(named, file)
 
 
+def _numbered(pairs: Sequence[tuple[int, str]], file: Path) -> ClassTable:
+    """The classes of (pixel value, name): of values that are not 0, 1, 2 …, the table says which class they are."""
+    values = [value for value, _ in pairs]
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise InputError(f"{file} gives two classes the value {twice}; number them differently")
+    kept = sorted((value, name) for value, name in pairs if name != _IGNORED)
+    ignore = next((value for value, name in pairs if name == _IGNORED), None)
+    table = _table([(name, None) for _, name in kept], file)
+    known = {value: place for place, (value, _) in enumerate(kept)}
+    return replace(table, ignore=ignore, values={} if all(v == k for v, k in known.items()) else known)
+
+
 def _from_json(file: Path) -> ClassTable:
-    content: Any = reading.read_json(file)
+    content: Any = reading.read_json(file, unique=True)
     ignore: Any = None
     names: Any = content
     colours: Sequence[Any] | None = None
     if isinstance(content, dict):
         key = next((k for k in ("names", "classes", "labels", "categories") if k in content), None)
-        ignore = next((content[k] for k in ("ignore_index", "ignore", "ignore_value") if k in content), None)
+        ignore = next((content[k] for k in _IGNORE_KEYS if k in content), None)
         if key is not None:
             names = content[key]
             colours = next((content[k] for k in ("colors", "colours", "palette") if k in content), None)
         if isinstance(names, dict):
-            names, colours = _from_mapping(names, file)
+            pairs = _value_pairs({k: v for k, v in names.items() if names is not content or k not in _IGNORE_KEYS})
+            if pairs is None:
+                names, colours = [*names], [*names.values()]
+            elif colours is None or sorted(value for value, _ in pairs) != [*range(len(pairs))]:
+                table = _numbered(pairs, file)
+                return replace(table, ignore=ignore) if isinstance(ignore, int) else table
+            else:
+                names = [name for _, name in sorted(pairs)]
     if colours is not None and not isinstance(colours, list):
         raise InputError(
             f"{file}: the colours of the classes are {reading.kind_of(colours)}, but must be a list of colours"
@@ -163,20 +189,13 @@ def _from_json(file: Path) -> ClassTable:
     return table
 
 
-def _from_mapping(names: Mapping[str, Any], file: Path) -> tuple[list[str], list[Any] | None]:
-    """{"0": "road", …}, {"road": 0, …} or {"road": [r, g, b], …} → names, and colours."""
+def _value_pairs(names: Mapping[str, Any]) -> list[tuple[int, str]] | None:
+    """{"0": "road", …} or {"road": 0, …} → (value, name) of each class; None for {"road": [r, g, b], …}."""
     if all(key.isdecimal() for key in names) and all(isinstance(value, str) for value in names.values()):
-        pairs = [(int(key), value) for key, value in names.items()]
-    elif all(isinstance(value, int) for value in names.values()):
-        pairs = [(value, key) for key, value in names.items()]
-    else:
-        return [*names], [*names.values()]
-    pairs.sort()
-    if [k for k, _ in pairs] != [*range(len(pairs))]:
-        raise InputError(
-            f"{file}: the ids of the classes are {[k for k, _ in pairs]}; number them from 0, without gaps"
-        )
-    return [name for _, name in pairs], None
+        return [(int(key), value) for key, value in names.items()]
+    if all(isinstance(value, int) for value in names.values()):
+        return [(value, key) for key, value in names.items()]
+    return None
 
 
 def _table(named: Sequence[tuple[str, Colour | None]], file: Path, ignored: str | None = _IGNORED) -> ClassTable:

@@ -112,11 +112,19 @@ def read(
         orphans=tuple(dict.fromkeys(orphans)),
         left_out=tuple(layout.left_out if splits else [*layout.left_out, *_in_no_split(layout, columns, base)]),
         missing_splits=layout.missing,
-        notes=tuple(layout.notes),
+        notes=(*layout.notes, *(_unnamed(known) if layout.names is None and classes is None else ())),
         keypoint_names=() if keypoints is None else keypoints.names,
         keypoint_swap=None if keypoints is None else keypoints.swap,
     )
     return Dataset(source)
+
+
+def _unnamed(classes: Classes) -> list[str]:
+    """A note on classes that are named after their ids."""
+    if not len(classes):
+        return []
+    called = classes[0] if len(classes) == 1 else f"{classes[0]} to {classes[len(classes) - 1]}"
+    return [f"no file names the classes, so they are called {called}; a classes.txt names them, one per line"]
 
 
 def _in_no_split(layout: yolo_layout.Layout, columns: Columns, base: Path) -> list[str]:
