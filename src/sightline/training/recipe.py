@@ -83,8 +83,9 @@ class Recipe:
             is better), or "auto": the first available validation metric, else the validation loss, else the training
             loss. "last" keeps the last epoch, for validation images that are too few to compare epochs by.
         augmentation: name of the augmentation recipe: "none" (images as they are), "light", "default", "strong", "ssd",
-            "mosaic", "crops" or "resized_crops". Policies can be added to it, joined by "+": "randaugment", "erasing",
-            "mixup", "cutmix", as in "resized_crops+randaugment+cutmix".
+            "mosaic", "crops" or "resized_crops". Policies can be added to it, joined by "+": "turns" (for images
+            without an up direction), "randaugment", "erasing", "mixup", "cutmix", as in
+            "resized_crops+randaugment+cutmix".
         mirror: whether the augmentation may mirror images; False if left and right matter, as in text. It has no effect
             on "none", nor on an augmentation of your own.
         workers: number of processes that read images; None for 0 with data in memory, else min(2, cores − 1).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sightline.data.transforms import (
     HorizontalFlip,
     MixUp,
     OneOf,
+    QuarterTurn,
     RandAugment,
     RandomErasing,
     RandomResizedCrop,
@@ -325,6 +327,7 @@ def test_names_join_a_recipe_and_policies() -> None:
     assert mosaic.closing == 0.15
     assert [type(own).__name__ for own in mosaic.closed().transforms] == ["Compose", "Colour", "RandomErasing"]
     assert recipes.named("randaugment").transforms == (RandAugment(),)
+    assert recipes.named("turns").transforms == (QuarterTurn(),)
     assert recipes.completed("randaugment+cutmix", "light+mixup") == "light+randaugment+cutmix"
     assert recipes.completed("light+cutmix", "strong") == "light+cutmix"
     for wrong, sentence in (
@@ -334,6 +337,23 @@ def test_names_join_a_recipe_and_policies() -> None:
     ):
         with pytest.raises(InputError, match=sentence):
             recipes.named(wrong)
+
+
+def test_turns_follow_the_recipe_and_reach_all_four_directions() -> None:
+    """The brightest corner of an image is equally often each of the four; its box moves along."""
+    image = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    image[:, :8, :8] = 255
+    target = Instances((32, 32), boxes=torch.tensor([[0.0, 0.0, 8.0, 8.0]]), labels=torch.tensor([0]))
+    whole = recipes.named("none+turns")
+    counts: Counter[tuple[int, int]] = Counter()
+    for seed in range(400):
+        turned, moved = whole(image, target, np.random.default_rng(seed))
+        x1, y1, x2, y2 = moved.boxes[0].round().int().tolist()
+        assert (turned[:, y1:y2, x1:x2] == 255).all()
+        assert int((turned == 255).sum()) == 3 * 64
+        counts[x1, y1] += 1
+    assert set(counts) == {(0, 0), (24, 0), (0, 24), (24, 24)}
+    assert min(counts.values()) >= 70  # 100 expected, standard deviation 9
 
 
 def test_soft_targets_train_a_classifier_with_soft_cross_entropy() -> None:

@@ -19,7 +19,7 @@ from sightline.data.transforms.crops import (
     ZoomOut,
 )
 from sightline.data.transforms.erasing import RandomErasing
-from sightline.data.transforms.geometry import HorizontalFlip, Rotate, Shear, VerticalFlip
+from sightline.data.transforms.geometry import HorizontalFlip, QuarterTurn, Rotate, Shear, VerticalFlip
 from sightline.data.transforms.mixing import CutMix, MixUp, OneOf
 from sightline.data.transforms.mosaic import Mosaic
 from sightline.data.transforms.randaugment import RandAugment
@@ -163,26 +163,33 @@ NAMES: dict[str, Callable[[float], Compose]] = {
 }
 """The named recipes by the probability of a horizontal flip, for the command line and for files."""
 
-POLICIES = ("randaugment", "erasing", "mixup", "cutmix")
+POLICIES = ("turns", "randaugment", "erasing", "mixup", "cutmix")
 """What can be added to a recipe: "resized_crops+randaugment+erasing+cutmix"."""
 
 
 def with_policies(
-    base: Compose, randaugment: bool = False, erasing: bool = False, mixup: bool = False, cutmix: bool = False
+    base: Compose,
+    turns: bool = False,
+    randaugment: bool = False,
+    erasing: bool = False,
+    mixup: bool = False,
+    cutmix: bool = False,
 ) -> Compose:
     """A recipe with additional augmentation policies.
 
     Args:
         base: the recipe.
+        turns: `QuarterTurn`, for images without an up direction, such as those from above or from a microscope.
         randaugment: `RandAugment`, whose geometry is composed with that of the recipe.
         erasing: `RandomErasing`, after everything else.
         mixup: `MixUp` of all images, each augmented by itself; with `cutmix`, of every second image on average.
         cutmix: `CutMix`, for image classifiers.
     """
     transforms = list(base.transforms)
-    if randaugment:
-        last = [i for i, own in enumerate(transforms) if isinstance(own, Geometric) or own.combines]
-        transforms.insert(max(last, default=-1) + 1, RandAugment())
+    geometry = [*([QuarterTurn()] if turns else []), *([RandAugment()] if randaugment else [])]
+    last = [i for i, own in enumerate(transforms) if isinstance(own, Geometric) or own.combines]
+    place = max(last, default=-1) + 1
+    transforms[place:place] = geometry
     if erasing:
         transforms.append(RandomErasing())
     inner = Compose(transforms, base.min_visible, base.fill, base.keypoint_swap, base.closing)
@@ -198,7 +205,7 @@ def named(name: str, mirror: bool = True) -> Compose:
 
     Args:
         name: none, light, default, strong, ssd, mosaic, crops or resized_crops; with "+", further policies are added
-            to it: randaugment, erasing, mixup, cutmix. Without one of the first, images are not changed otherwise.
+            to it: turns, randaugment, erasing, mixup, cutmix. Without one of the first, images are not changed otherwise.
         mirror: whether images are mirrored, each with a probability of a half.
 
     Raises:
