@@ -205,7 +205,8 @@ def named(name: str, mirror: bool = True) -> Compose:
 
     Args:
         name: none, light, default, strong, ssd, mosaic, crops or resized_crops; with "+", further policies are added
-            to it: turns, randaugment, erasing, mixup, cutmix. Without one of the first, images are not changed otherwise.
+            to it: turns, randaugment, erasing, mixup, cutmix. Without one of the first, images are not changed
+            otherwise.
         mirror: whether images are mirrored, each with a probability of a half.
 
     Raises:
