@@ -251,8 +251,12 @@ def test_maps_keep_their_numbers(tmp_path: Path):
     wide = np.array([[0, 1000], [65535, 2]], np.uint16)
     Image.fromarray(wide).save(tmp_path / "b.png")
     assert read_map(tmp_path / "b.png").tolist() == wide.tolist()
-    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "c.png")
-    with pytest.raises(InputError, match=r"c\.png holds an array \[2, 2, 3\].*one whole number per pixel"):
+    grey = np.repeat(ids[..., None], 3, 2)
+    Image.fromarray(grey).save(tmp_path / "c.png")
+    assert read_map(tmp_path / "c.png").tolist() == ids.tolist()
+    grey[1, 1, 2] += 1
+    Image.fromarray(grey).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"c\.png holds an array \[2, 3, 3\].*one whole number per pixel"):
         read_map(tmp_path / "c.png")
 
 
