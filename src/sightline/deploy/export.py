@@ -13,12 +13,13 @@ from torch import Tensor
 from sightline.deploy.certificate import Certificate
 from sightline.deploy.differences import TOLERANCE, Difference, compare, example_images
 from sightline.deploy.exporting import network
+from sightline.deploy.exporting.class_maps import add_class_map, cell_size
 from sightline.deploy.exporting.deform_operator import exportable
 from sightline.deploy.exporting.dense_parts import DetectorPart
 from sightline.deploy.exporting.facts import facts_of
-from sightline.deploy.exporting.nodes import Node, Nodes, add_class_map, add_preprocessing, in_cells, shown
+from sightline.deploy.exporting.nodes import Node, Nodes, add_preprocessing, in_cells, shown
 from sightline.deploy.exporting.part import Part
-from sightline.deploy.exporting.parts import part_of
+from sightline.deploy.exporting.parts import SegmenterPart, part_of
 from sightline.deploy.exporting.pasting import add_pasted_boxes, add_pasted_grids
 from sightline.errors import InputError
 from sightline.models.model import Model
@@ -156,8 +157,8 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False, pa
         shape=ir.Shape(["batch", model.in_channels, "height", "width"]),
     )
     front = Nodes()
-    batch, inner, original = add_preprocessing(front, model, images, pixels == "uint8")  # refuses before long work
-    divisor = model.preprocess.divisor
+    prepared, inner, original = add_preprocessing(front, model, images, pixels == "uint8")  # refuses before long work
+    divisor, batch = model.preprocess.divisor, prepared
     if not fixed and divisor > 1:
         batch = in_cells(front, batch, divisor)
     graph = network.exported(part, size, divisor, fixed)
@@ -175,7 +176,12 @@ def whole_graph(model: Model, pixels: Pixels = "uint8", scores: bool = False, pa
     kind, meanings = part.kind, dict(part.outputs)
     if pasted:
         kind, meanings = DetectorPart.kind, _pasted(body, part, original)
-    _name_outputs(body, part.kind, list(meanings), model, scores, inner, original)
+    if part.kind == SegmenterPart.kind:
+        back, cell = Nodes(), cell_size(model, size)
+        maps = add_class_map(back, model.preprocess, body.outputs[0], prepared, inner, original, cell, scores)
+        body.extend(back.tape.nodes)
+        body.outputs[:] = maps
+    _name_outputs(body, part.kind, list(meanings), model)
     graph.metadata_props.clear()
     graph.metadata_props.update(facts_of(model, kind, {v.name: meanings[v.name] for v in body.outputs}, pixels, fixed))
     graph.producer_name, graph.producer_version = "sightline", facts_version()
@@ -218,15 +224,8 @@ def _pasted(body: Any, part: Part, original: Node) -> dict[str, str]:
     return {name: part.outputs[name] for name in found} | {"masks": "[N, D, H, W] bool, in pixels of the image"}
 
 
-def _name_outputs(
-    body: Any, kind: str, names: list[str], model: Model, scores: bool, inner: Node, original: Node
-) -> None:
-    """Name the graph's outputs; behind the logits of a segmentation model, add the nodes that make its class maps."""
-    if kind == "map":
-        back = Nodes()
-        labels, probabilities = add_class_map(back, model.preprocess, body.outputs[0], inner, original)
-        body.extend(back.tape.nodes if scores else [n for n in back.tape.nodes if n is not probabilities.producer()])
-        body.outputs[:] = [labels, probabilities] if scores else [labels]
+def _name_outputs(body: Any, kind: str, names: list[str], model: Model) -> None:
+    """Name the graph's outputs, and give them their types and shapes."""
     import onnx_ir as ir
 
     inside = [value for node in ir.traversal.RecursiveGraphIterator(body) for value in node.outputs]
@@ -235,7 +234,7 @@ def _name_outputs(
             value.name = f"inner_{value.name}"
     kinds = {"labels": ir.DataType.INT64, "count": ir.DataType.INT64}
     most = next((v.shape[1] for v, name in zip(body.outputs, names, strict=False) if name == "boxes"), None)
-    behind = ["height", "width"] if kind == "map" else []
+    behind = ["height", "width"] if kind == SegmenterPart.kind else []
     for value, name in zip(body.outputs, names, strict=False):
         value.name = name
         pasted = name == "masks" and value.shape is None

@@ -1,7 +1,12 @@
-"""Antialiased resizing for OpenVINO, which reads the ONNX operator but leaves out its antialiasing."""
+"""Resizing for OpenVINO, which reads the ONNX operator but leaves out its antialiasing, and is slow for images.
+
+A model for images of any size resizes by products with matrices of weights. In a model for one size the few old pixels
+that each new one depends on are known: it sums rows, and then columns, times their weights.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,3 +96,141 @@ def _weights(op: Any, before: Any, after: Any) -> Any:
     distance = op.divide(op.abs(op.subtract(op.unsqueeze(old, _whole(op, 0)), centre)), width)
     weights = op.relu(op.subtract(number(1.0), distance))
     return op.divide(weights, op.reduce_sum(weights, _whole(op, 1), keep_dims=True))
+
+
+def resize_by_sums(model: Any) -> None:
+    """Replace the bilinear resizing of images by sums of weighted rows and columns, and so every antialiased one.
+
+    Rows and columns that are cut off next are not computed. The weights are computed in single precision, as by
+    PyTorch.
+
+    Args:
+        model: `openvino.Model` whose shapes are all known and whose constants are folded; it is changed.
+    """
+    for node in model.get_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        settings = node.get_attributes()
+        half = settings["coordinate_transformation_mode"] in ("half_pixel", "pytorch_half_pixel")
+        images, converted = _images(node.input_value(0))
+        if settings["mode"] not in ("linear", "linear_onnx") or not half or not (images or settings["antialias"]):
+            continue
+        x = converted if converted is not None else node.input_value(0)
+        before, after = list(x.get_shape())[2:], list(node.get_output_shape(0))[2:]
+        last, spans = _cut_off(node, after)
+        for axis in (0, 1):
+            x = _summed(x, axis + 2, *_taps(before[axis], after[axis], settings["antialias"]), spans[axis])
+        if x.get_element_type().get_type_name() != "f32":
+            x = _as_float(x)
+        for target in last.output(0).get_target_inputs():
+            target.replace_source_output(x)
+
+
+def with_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
+    """A copy of an OpenVINO model for inputs of these shapes alone, with constants folded and `resize_by_sums`.
+
+    Args:
+        model: `openvino.Model` for inputs of any shape, without `replace_antialiased`.
+        shapes: name of each input → its shape.
+    """
+    from openvino.passes import ConstantFolding, Manager
+
+    own, folding = model.clone(), Manager()
+    own.reshape({name: list(shape) for name, shape in shapes.items()})
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(own)
+    _fold_doubles(own)
+    own.validate_nodes_and_infer_types()
+    folding.run_passes(own)
+    resize_by_sums(own)
+    return own
+
+
+_FOLDED = {"Divide": np.divide, "Multiply": np.multiply, "Minimum": np.minimum}
+
+
+def _fold_doubles(model: Any) -> None:
+    """Fold the arithmetic of sizes in double precision, which OpenVINO would do in single precision, at each call."""
+    from openvino import opset13 as op
+
+    for node in model.get_ordered_ops():
+        values = [node.input_value(i).get_node() for i in range(node.get_input_size())]
+        if not values or any(value.get_type_name() != "Constant" for value in values):
+            continue
+        if node.get_output_element_type(0).get_type_name() == "f64" and node.get_type_name() in _FOLDED:
+            found = _FOLDED[node.get_type_name()](*(value.get_data() for value in values))
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(op.constant(found).output(0))
+
+
+def _images(x: Any) -> tuple[bool, Any]:
+    """Whether a value is an input of the model, maybe converted, and the input before conversion."""
+    source = x.get_node()
+    if source.get_type_name() == "Convert" and source.input_value(0).get_node().get_type_name() == "Parameter":
+        return True, source.input_value(0)
+    return source.get_type_name() == "Parameter", None
+
+
+def _cut_off(node: Any, size: Sequence[int]) -> tuple[Any, list[tuple[int, int]]]:
+    """The node whose output replaces that of a resizing, and which rows and columns of `size` it has.
+
+    It is the node itself, or a slice of constant numbers of rows and columns behind it.
+    """
+    whole = [(0, side) for side in size]
+    users = list(node.output(0).get_target_inputs())
+    user = users[0].get_node() if len(users) == 1 else node
+    if user.get_type_name() != "Slice":
+        return node, whole
+    numbers = [user.input_value(i).get_node() for i in range(1, user.get_input_size())]
+    if len(numbers) < 4 or any(number.get_type_name() != "Constant" for number in numbers):
+        return node, whole
+    start, stop, step, axes = ([int(v) for v in number.get_data().flatten()] for number in numbers)
+    if any(one != 1 for one in step) or not set(axes) <= {2, 3} or min(*start, *stop) < 0:
+        return node, whole
+    for first, end, axis in zip(start, stop, axes, strict=True):
+        whole[axis - 2] = (min(first, size[axis - 2]), min(end, size[axis - 2]))
+    return user, whole
+
+
+def _taps(before: int, after: int, antialias: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The old pixels that each new one depends on, and their weights: [after, T] each, as PyTorch's bilinear ones."""
+    scale = np.float32(before / after)
+    width = max(scale, np.float32(1)) if antialias else np.float32(1)
+    centre = (np.arange(after, dtype=np.float32) + np.float32(0.5)) * scale
+    if not antialias or scale <= 1:  # the pixels at the border are repeated
+        centre = np.clip(centre, np.float32(0.5), np.float32(before - 0.5))
+    first = np.floor(centre - width + np.float32(0.5)).astype(np.int64)
+    places = first[:, None] + np.arange(int(np.ceil(2 * width)) + 1)
+    weights = np.maximum(1 - np.abs(places + np.float32(0.5) - centre[:, None]) / width, 0).astype(np.float32)
+    weights[(places < 0) | (places >= before)] = 0
+    weights /= weights.sum(1, keepdims=True)
+    begin = (weights > 0).argmax(1)[:, None] + np.arange(weights.shape[1])  # without zeros in front
+    inside = begin < weights.shape[1]
+    begin = np.minimum(begin, weights.shape[1] - 1)
+    weights = np.where(inside, np.take_along_axis(weights, begin, 1), 0)
+    places = np.clip(np.take_along_axis(places, begin, 1), 0, before - 1)
+    used = int(np.flatnonzero((weights > 0).any(0))[-1]) + 1
+    return places[:, :used], weights[:, :used]
+
+
+def _summed(x: Any, axis: int, places: np.ndarray, weights: np.ndarray, span: tuple[int, int]) -> Any:
+    """Values along an axis of `x` at places [after, T], summed with weights; only those of a span are computed."""
+    from openvino import opset13 as op
+
+    places, weights = places[slice(*span)], weights[slice(*span)]
+    if places.shape[1] == 1 and np.array_equal(places[:, 0], np.arange(x.get_shape()[axis])):
+        return x
+    total: Any = None
+    for place, weight in zip(places.T, weights.T, strict=True):
+        shape = [1, 1, 1, 1]
+        shape[axis] = len(place)
+        part = _as_float(op.gather(x, op.constant(place.astype(np.int32)), op.constant(np.array(axis, np.int32))))
+        part = op.multiply(part, op.constant(weight.reshape(shape)))
+        total = part if total is None else op.add(total, part)
+    return total.output(0)
+
+
+def _as_float(x: Any) -> Any:
+    from openvino import opset13 as op
+
+    return op.convert(x, "f32").output(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from sightline.deploy.certificate import Certificate, certificate_in
 from sightline.deploy.exporting.cameras import as_input, cameras_of, seen_by
 from sightline.deploy.exporting.facts import FOCAL, preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
-from sightline.deploy.openvino_resizing import replace_antialiased
+from sightline.deploy.openvino_resizing import replace_antialiased, with_shapes
+from sightline.deploy.sizes import PerSize, Run, Shapes
 from sightline.errors import InputError
 from sightline.models.model import Losses, Model
 from sightline.models.spatial.cameras import warn_of_assumed
@@ -22,9 +24,6 @@ from sightline.models.spatial.cube_rcnn import UNKNOWN_DISTANCES
 from sightline.runtime.optional import require
 from sightline.structures import Camera, ImageBatch, Size
 from sightline.words import listed
-
-Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-"""Inputs by name, "images" [N, C, H, W] and "cameras" [N, 3, 3] where they are taken → the outputs by name."""
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -207,14 +206,17 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
 
     if device != "cpu":
         raise InputError(f"device is {device!r}, but OpenVINO runs on the CPU here; leave the device out")
+    core = openvino.Core()
+    # without the hint, processors with bfloat16 would compute in it
+    precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
         header = onnx.load(str(path), load_external_data=False)
-        core = openvino.Core()
-        # without the hint, processors with bfloat16 would compute in it
-        precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        model = core.read_model(str(path))
+        read = core.read_model(str(path))
+        model = read.clone()
         replace_antialiased(model)
+        began = time.perf_counter()
         compiled = core.compile_model(model, "CPU", precise)
+        seconds = time.perf_counter() - began
     except Exception as error:  # as above
         raise InputError(f"{path}: OpenVINO cannot read this file ({_short(error)}); use onnxruntime") from None
     facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
@@ -223,10 +225,19 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
     inputs = {one.get_any_name(): one.get_element_type().get_type_name() for one in compiled.inputs}
     require_own_graph(facts, {name: types.get(kind, kind) for name, kind in inputs.items()}, names, path)
 
-    def run(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = compiled(given)
-        return {name: np.array(found[i]) for i, name in enumerate(names)}
+    def running(compiled: Any) -> Run:
+        request = compiled.create_infer_request()
 
+        def run(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            found = request.infer(given, share_inputs=True, share_outputs=True)
+            return {name: np.array(found[i]) for i, name in enumerate(names)}  # the next call overwrites what it shares
+
+        return run
+
+    def for_shapes(shapes: Shapes) -> Run:
+        return running(core.compile_model(with_shapes(read, dict(shapes)), "CPU", precise))
+
+    run = PerSize(running(compiled), for_shapes, seconds)
     return ExportedModel(facts, run, f"OpenVINO, {compiled.get_property('EXECUTION_DEVICES')[0]}", path)
 
 

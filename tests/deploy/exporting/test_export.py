@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import sightline as sl
+from sightline.deploy import sizes
 from sightline.deploy.differences import Difference
 from sightline.deploy.export import Exported
 from sightline.deploy.runtimes import ExportedModel
+from sightline.deploy.sizes import PerSize
 from sightline.errors import InputError
 from sightline.models.model import Model
 from sightline.structures import Classes
@@ -125,6 +127,23 @@ def test_openvino_gives_the_same(model: Model, exported: Exported) -> None:
     given = [*images(2, (40, 60)), *images(1, (33, 32), 1)]
     for own, other in zip(model(given), opened(given), strict=True):
         torch.testing.assert_close(own.scores, other.scores, atol=1e-3, rtol=0)
+
+
+def test_openvino_gives_the_same_in_the_form_for_one_size(
+    model: Model, exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(sizes, "PATIENCE", 0.0)
+    opened = sl.load(exported.path, runtime="openvino")
+    assert isinstance(opened, ExportedModel)
+    given = [*images(2, (40, 60)), *images(1, (33, 32), 1)]
+    first = opened(given)
+    run = opened._run
+    assert isinstance(run, PerSize)
+    assert run.shapes == [(("images", (2, 3, 40, 60)),), (("images", (1, 3, 33, 32)),)]
+    for own, other, general in zip(model(given), opened(given), first, strict=True):
+        torch.testing.assert_close(own.scores, other.scores, atol=1e-3, rtol=0)
+        torch.testing.assert_close(general.scores, other.scores, atol=1e-4, rtol=0)
 
 
 def test_it_is_evaluated_like_the_model(model: Model, exported: Exported) -> None:

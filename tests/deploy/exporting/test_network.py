@@ -58,6 +58,14 @@ def test_activations_are_exported_out_of_place() -> None:
     assert called == ["aten.conv2d.default", "aten.hardtanh.default", "aten.silu.default"]
 
 
+@pytest.mark.parametrize(("size", "operators"), [(1, {"ReduceMean"}), (2, {"AveragePool"})])
+def test_global_pooling_is_one_node(size: int, operators: set[str]) -> None:
+    pytest.importorskip("onnxscript")
+    program = torch.export.export(nn.AdaptiveAvgPool2d(size), (torch.zeros(1, 2, 4, 6),))
+    found = {node.op_type for node in network.translated(program, ["x"]).graph}
+    assert found == operators
+
+
 def test_missing_pixels() -> None:
     axes = [(8, 3, 2), (9, 3, 2), (8, 5, 2), (8, 3, 1), (8, 1, 2)]
     assert [missing_pixels(*axis) for axis in axes] == [1, 2, 3, 2, 0]

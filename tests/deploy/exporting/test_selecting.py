@@ -12,7 +12,8 @@ from torch import Tensor
 from sightline.deploy.exporting.operators import LEAST, kept_by_nms
 from sightline.deploy.exporting.selecting import Selected, selected
 from sightline.errors import InputError
-from sightline.models.detection.candidates import DenseCandidates, Selection, considered, select
+from sightline.models.detection.candidates import DenseCandidates, Encoded, Selection, considered, select
+from sightline.ops.boxes import decode_boxes
 from sightline.ops.matrix_nms import matrix_nms
 from sightline.ops.suppression import soft_nms
 
@@ -56,6 +57,30 @@ def test_the_same_detections(selection: Selection) -> None:
         assert chosen.labels[i, : len(rows)].tolist() == classes.tolist()
         torch.testing.assert_close(chosen.boxes[i, : len(rows)], own.boxes_of(rows, classes), atol=0, rtol=0)
         torch.testing.assert_close(chosen.scores[i, : len(rows)], own.scores[rows, classes], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("candidates_per", ["level", "class"])
+def test_boxes_decoded_after_the_selection_are_the_same(candidates_per: Any) -> None:
+    found = candidates()
+    selection = Selection(0.3, 10, candidates_per, nms_iou=0.4, max_detections=8)
+    anchors = found.origins.clone()
+    deltas = torch.randn(2, len(anchors), 4, generator=torch.Generator().manual_seed(4)) / 4
+    shapes = []
+
+    def decode(values: Tensor, references: Tensor) -> Tensor:
+        shapes.append(tuple(values.shape))
+        return decode_boxes(values, references)
+
+    lazy = DenseCandidates.decoded(
+        Encoded(deltas, anchors, decode), found.logits, found.scores, found.origins, found.counts
+    )
+    torch.testing.assert_close(lazy.boxes, decode_boxes(deltas, anchors), atol=0, rtol=0)
+    whole = replace(lazy, encoded=None)
+    for one, other in zip(
+        selected(lazy, selection, torch.tensor(SIZE)), selected(whole, selection, torch.tensor(SIZE)), strict=True
+    ):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+    assert shapes == [(2, 42, 4)] + [(2, 20, 4)] * (candidates_per == "level")  # ten of each of two levels
 
 
 @pytest.mark.parametrize("decay", ["gaussian", "linear"])

@@ -16,6 +16,7 @@ from sightline.errors import InputError
 from sightline.models.creation import create_model
 from sightline.models.detection.candidates import Candidates, Selection, select
 from sightline.models.detection.detector import Detector
+from sightline.models.preprocess import Preprocess
 from sightline.ops.boxes import box_iou
 from sightline.structures import ImageBatch
 from tests.models.test_contract import DETECTORS, build, image
@@ -196,3 +197,15 @@ def test_selection_in_order() -> None:
     assert pairs(min_score=0.1, candidates=2, candidates_per="image") == [(1, 0)]
     assert pairs(min_score=0.1, candidates=1, candidates_per="class") == [(1, 0), (2, 1)]
     assert pairs(min_score=0.95) == []
+
+
+@pytest.mark.parametrize("output_ids", [None, [2, 3, 4], [4, 1, 3]], ids=["all", "consecutive", "in any order"])
+@pytest.mark.parametrize("background", [True, False])
+def test_the_outputs_of_the_classes(background: bool, output_ids: list[int] | None) -> None:
+    class Own(Detector):
+        background_output = background
+
+    detector = Own(["a", "b", "c"], Preprocess(), output_ids)
+    outputs = torch.arange(10.0).reshape(2, 5)
+    columns = [output - (0 if background else 1) for output in output_ids or [1, 2, 3]]
+    assert detector.of_classes(outputs).tolist() == [[float(row * 5 + column) for column in columns] for row in (0, 1)]

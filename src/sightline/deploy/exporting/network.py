@@ -74,6 +74,7 @@ def translated(program: torch.export.ExportedProgram, names: Sequence[str]) -> A
         program: the program.
         names: names of its inputs.
     """
+    _pool_by_means(program)
     with _quiet():
         found = torch.onnx.export(
             program,
@@ -86,6 +87,15 @@ def translated(program: torch.export.ExportedProgram, names: Sequence[str]) -> A
         )
     assert found is not None
     return found.model
+
+
+def _pool_by_means(program: torch.export.ExportedProgram) -> None:
+    """Let global pooling be a mean, which the exporter would follow by an index of each value."""
+    aten = torch.ops.aten
+    for node in program.graph.nodes:
+        if node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
+            node.target, node.args = aten.mean.dim, (node.args[0], [-2, -1], True)
+    program.graph_module.recompile()
 
 
 def translations() -> dict[Any, Callable[..., Any]]:

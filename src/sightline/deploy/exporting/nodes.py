@@ -1,4 +1,4 @@
-"""ONNX nodes written by hand: preprocessing in front of the network, and class maps behind it.
+"""ONNX nodes written by hand: preprocessing in front of the network.
 
 The size of a preprocessed image depends on that of the image by rounding and a case distinction, so it is computed by
 nodes on the shape of the input. The arithmetic is that of `Preprocess.resized`, in double precision where that is.
@@ -189,19 +189,6 @@ def _filled(nodes: Nodes, x: Node, size: Node, crop: int) -> Node:
     lack = nodes.Max(nodes.Sub([crop] * 2, size), [0] * 2)
     before = nodes.Div(lack, [2] * 2)
     return nodes.Pad(x, nodes.Concat([0] * 2, before, [0] * 2, nodes.Sub(lack, before), axis=0))
-
-
-def add_class_map(nodes: Nodes, preprocess: Preprocess, logits: Node, size: Node, original: Node) -> tuple[Node, Node]:
-    """Add what makes class maps of logits [N, K, h, w] of a padded batch, as `Segmenter.decode`.
-
-    Returns:
-        The classes [N, H, W] int64 of the pixels of the original images, and their probabilities [N, K, H, W].
-    """
-    if preprocess.divisor > 1 or not isinstance(preprocess, KeepSize):
-        logits = nodes.Slice(logits, [0, 0], size, [2, 3])
-    if not isinstance(preprocess, KeepSize):
-        logits = resize(nodes, logits, original)
-    return nodes.ArgMax(logits, axis=1, keepdims=0), nodes.Softmax(logits, axis=1)
 
 
 def shown(shape: Sequence[Any]) -> list[Any]:

@@ -48,7 +48,7 @@ class ClassifierPart(Part):
 
 
 class SegmenterPart(Part):
-    """Logits at the size of the batch; the class map at the size of the image is computed by nodes behind the part."""
+    """Logits as the network gives them; the class map at the size of the image is computed by nodes behind the part."""
 
     kind = "map"
     outputs = {
@@ -58,7 +58,7 @@ class SegmenterPart(Part):
 
     def forward(self, batch: Tensor, size: Tensor, original: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(self.model, Segmenter)
-        return (self.model.logits(as_batch(batch)).float(),)
+        return (self.model.network_logits(as_batch(batch)).float(),)
 
 
 PARTS: dict[type[Model], type[Part]] = {

@@ -49,8 +49,13 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         raise InputError("its detections are merged from several boxes, which has no exported form")
     classes = found.scores.shape[-1]
     scores, places, labels = best_pairs(found, selection)
-    boxes = clipped(rows_at(found.boxes, places), size)
-    solid = (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
+    by_class = selection.candidates is not None and selection.candidates_per == "class"
+    if by_class:  # each place may be chosen for several classes
+        every = clipped(found.boxes, size)
+        boxes, solid = rows_at(every, places), _solid(every, selection).gather(1, places)
+    else:
+        boxes = clipped(boxes_at(found, places), size)
+        solid = _solid(boxes, selection)
     scores = torch.where(solid & (scores > selection.min_score), scores, LEAST)
     most = scores.shape[1] if selection.max_detections is None else min(selection.max_detections, scores.shape[1])
     if selection.method == "soft_nms":
@@ -62,7 +67,6 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         groups, number = (labels, classes) if selection.per_class else (torch.zeros_like(labels), 1)
         if selection.per_level:
             groups, number = groups + level_of(places, found) * number, number * len(found.counts)
-        by_class = selection.candidates is not None and selection.candidates_per == "class"
         if by_class and selection.per_class and not selection.per_level:  # each class as an image of its own
             parts = (value.unflatten(1, (classes, -1)).flatten(0, 1) for value in (boxes, scores, groups))
             box, score, group = parts
@@ -72,6 +76,11 @@ def selected(found: DenseCandidates, selection: Selection, size: Tensor) -> Sele
         scores = torch.where(kept, scores, LEAST)
     scores, order = scores.topk(most)
     return Selected(rows_at(boxes, order), scores, labels.gather(1, order), places.gather(1, order))
+
+
+def _solid(boxes: Tensor, selection: Selection) -> Tensor:
+    """Whether the sides of boxes [..., 4] have the least length."""
+    return (boxes[..., 2:] - boxes[..., :2] >= selection.min_size).all(-1)
 
 
 def lowered(boxes: Tensor, scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
@@ -126,6 +135,15 @@ def _best(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Ten
     best, pair = best_scores(pairs.flatten(1), limit, least)
     number = pairs.shape[-1]
     return best, places.gather(1, pair // number), pair % number
+
+
+def boxes_at(found: DenseCandidates, places: Tensor) -> Tensor:
+    """The boxes [N, P, 4] at places [N, P]; if possible, only these are decoded, which are mostly far fewer."""
+    if found.encoded is None:
+        return rows_at(found.boxes, places)
+    values, references, decode = found.encoded
+    own = references.index_select(0, places.flatten()).reshape(*places.shape, references.shape[1])
+    return decode(rows_at(values, places), own)
 
 
 def at_places(values: Tensor, places: Tensor) -> Tensor:

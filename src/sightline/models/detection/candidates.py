@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,24 @@ class Candidates:
         return self.boxes[rows, classes if self.boxes.shape[1] > 1 else torch.zeros_like(classes)]
 
 
+class Encoded(NamedTuple):
+    """What boxes are decoded from, so that those of a few places can be decoded alone.
+
+    Attributes:
+        values: [N, M, R] outputs of the head.
+        references: [M, S] what they are relative to, such as anchors.
+        decode: values [..., R] and references [..., S] → boxes [..., 4].
+    """
+
+    values: Tensor
+    references: Tensor
+    decode: Callable[[Tensor, Tensor], Tensor]
+
+    def boxes(self) -> Tensor:
+        """The boxes [N, M, 4] of all places."""
+        return self.decode(self.values, self.references)
+
+
 @dataclass(frozen=True)
 class DenseCandidates:
     """The candidates of a dense detector for a batch of N images: the same M places in every image.
@@ -59,6 +77,7 @@ class DenseCandidates:
         logits, scores: [N, M, K], as in `Candidates`.
         origins: [M, 4], anchors or cells.
         counts: number of places of each level; levels lie one after another.
+        encoded: what the boxes are decoded from, if each is decoded on its own.
     """
 
     boxes: Tensor
@@ -66,6 +85,14 @@ class DenseCandidates:
     scores: Tensor
     origins: Tensor
     counts: Sequence[int]
+    encoded: Encoded | None = None
+
+    @classmethod
+    def decoded(
+        cls, encoded: Encoded, logits: Tensor, scores: Tensor, origins: Tensor, counts: Sequence[int]
+    ) -> DenseCandidates:
+        """Candidates whose boxes are decoded from `encoded`."""
+        return cls(encoded.boxes(), logits, scores, origins, counts, encoded)
 
     def of_images(self, sizes: Sequence[Size]) -> list[Candidates]:
         """The candidates of each image, clipped to its size (height, width) in the batch."""

@@ -57,6 +57,8 @@ class Detector(CandidateHooks):
                 f"output_ids must be {len(self.classes)} distinct outputs above 0, one per class, not {self.output_ids}"
             )
         outputs = self.output_ids or list(range(1, len(self.classes) + 1))
+        self._first_output = outputs[0]
+        self._consecutive = outputs == list(range(outputs[0], outputs[0] + len(outputs)))
         of_output = [-1] * (max(outputs) + 1)
         for position, output in enumerate(outputs):
             of_output[output] = position
@@ -87,7 +89,11 @@ class Detector(CandidateHooks):
 
     def of_classes(self, outputs: Tensor) -> Tensor:
         """Select the outputs of the model's classes: [..., outputs of the head] → [..., K]."""
-        return outputs[..., self._output_of_class - (0 if self.background_output else 1)]
+        shift = 0 if self.background_output else -1
+        first, count = self._first_output + shift, len(self.classes)
+        if self._consecutive:  # a view
+            return outputs[..., first : first + count]
+        return outputs.index_select(-1, self._output_of_class + shift)
 
     def classes_of(self, labels: Tensor) -> Tensor:
         """The class ids [...] of outputs of the head [...]; −1 for outputs that belong to no class."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidates import DenseCandidates, Method, Selection
+from sightline.models.detection.candidates import DenseCandidates, Encoded, Method, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.parts import STRIDES, SelectionSettings, best_candidates, level_anchors
 from sightline.models.entry import Entry
@@ -188,8 +188,8 @@ class EfficientDet(Detector):
     def dense_candidates(self, batch: ImageBatch) -> DenseCandidates:
         maps, logits, deltas = self.network(batch.tensor)
         anchors, scores = self.anchors(maps, batch), torch.cat(logits, 1).float()
-        boxes, counts = decode_boxes(torch.cat(deltas, 1).float(), anchors), [x.shape[1] for x in logits]
-        return DenseCandidates(boxes, scores, scores.sigmoid(), anchors, counts)
+        encoded, counts = Encoded(torch.cat(deltas, 1).float(), anchors, decode_boxes), [x.shape[1] for x in logits]
+        return DenseCandidates.decoded(encoded, scores, scores.sigmoid(), anchors, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the neck."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.candidate_parts import dense_selection
-from sightline.models.detection.candidates import Candidates, DenseCandidates, Selection
+from sightline.models.detection.candidates import Candidates, DenseCandidates, Encoded, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
@@ -183,8 +183,8 @@ class FCOS(Detector):
         anchors = self.anchors(maps, batch)
         classes, cells = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
         scores = (classes.sigmoid() * torch.cat(centreness, 1).float().sigmoid()[..., None]).sqrt()
-        boxes = decode_distances(torch.cat(distances, 1).float(), cells)
-        return DenseCandidates(boxes, classes, scores, cells, [a.shape[0] for a in anchors])
+        encoded = Encoded(torch.cat(distances, 1).float(), cells, decode_distances)
+        return DenseCandidates.decoded(encoded, classes, scores, cells, [a.shape[0] for a in anchors])
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sightline.errors import InputError
 from sightline.models.detection.candidate_parts import dense_selection
-from sightline.models.detection.candidates import DenseCandidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Encoded, Selection
 from sightline.models.detection.detector import SMALL_RATE, Detections, Detector, head_outputs
 from sightline.models.detection.parts import (
     STRIDES,
@@ -174,8 +174,8 @@ class RetinaNet(Detector):
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         scores, origins = self.of_classes(torch.cat(logits, 1)).float(), torch.cat(anchors)
-        boxes = decode_boxes(torch.cat(deltas, 1).float(), origins)
-        return DenseCandidates(boxes, scores, scores.sigmoid(), origins, [a.shape[0] for a in anchors])
+        encoded = Encoded(torch.cat(deltas, 1).float(), origins, decode_boxes)
+        return DenseCandidates.decoded(encoded, scores, scores.sigmoid(), origins, [a.shape[0] for a in anchors])
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""

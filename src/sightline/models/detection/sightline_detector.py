@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidates import DenseCandidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Encoded, Selection
 from sightline.models.detection.detector import Detections, Detector
 from sightline.models.detection.plan import plan
 from sightline.models.detection.points import Points, cell_centres, points_inside
@@ -238,11 +238,16 @@ class SightlineDetector(Detector):
 
     def boxes(self, sides: Tensor, points: Points) -> Tensor:
         """Boxes [..., A, 4] xyxy in pixels of the batch, from the means of distributions [..., A, 4·R]."""
+        return self._decoded(sides, torch.cat([points.centres, points.strides[:, None]], 1))
+
+    def _decoded(self, sides: Tensor, points: Tensor) -> Tensor:
+        """As `boxes`, of points [..., 3]: centre x and y, stride."""
         bins = self.head.bins
         spread = sides.unflatten(-1, (4, bins)).softmax(-1)
         distances = (spread * torch.arange(bins, dtype=spread.dtype, device=spread.device)).sum(-1)
-        left_top, right_bottom = (distances * points.strides[:, None]).chunk(2, -1)
-        return torch.cat([points.centres - left_top, points.centres + right_bottom], -1)
+        centres, strides = points[..., :2], points[..., 2:]
+        left_top, right_bottom = (distances * strides).chunk(2, -1)
+        return torch.cat([centres - left_top, centres + right_bottom], -1)
 
     @torch.no_grad()
     def assign(self, scores: Tensor, boxes: Tensor, points: Points, targets: Sequence[Instances]) -> Assignment:
@@ -350,8 +355,8 @@ class SightlineDetector(Detector):
         cells = torch.cat([points.centres - half, points.centres + half], 1)
         height, width = batch.tensor.shape[-2:]
         counts = [(height // stride) * (width // stride) for stride in self.strides]
-        boxes = self.boxes(sides.float(), points)
-        return DenseCandidates(boxes, logits, logits.sigmoid(), cells, counts)
+        encoded = Encoded(sides.float(), torch.cat([points.centres, points.strides[:, None]], 1), self._decoded)
+        return DenseCandidates.decoded(encoded, logits, logits.sigmoid(), cells, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the neck."""

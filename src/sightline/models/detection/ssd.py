@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.errors import InputError
-from sightline.models.detection.candidates import DenseCandidates, Selection
+from sightline.models.detection.candidates import DenseCandidates, Encoded, Selection
 from sightline.models.detection.detector import Detections, Detector, head_outputs
 from sightline.models.entry import Entry
 from sightline.models.model import Losses
@@ -160,9 +161,9 @@ class SSD(Detector):
         maps, logits, deltas = self.network(batch.tensor)
         anchors = self.anchors(maps, batch)
         scores = self.of_classes(logits.float().softmax(-1))
-        boxes = decode_boxes(deltas.float(), anchors, self.settings.weights)
+        encoded = Encoded(deltas.float(), anchors, partial(decode_boxes, weights=self.settings.weights))
         counts = [len(shapes) * x.shape[-2] * x.shape[-1] for shapes, x in zip(self.shapes, maps, strict=True)]
-        return DenseCandidates(boxes, self.of_classes(logits), scores, anchors, counts)
+        return DenseCandidates.decoded(encoded, self.of_classes(logits), scores, anchors, counts)
 
     def map_layers(self) -> list[nn.Module]:
         """The maps of the backbone."""
