@@ -1,17 +1,27 @@
 """What preprocessing and postprocessing inside an exported file cost: the file beside its bare network, in one runtime.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/runtimes.py [--only NAME …] [--runtimes onnxruntime openvino]
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/runtimes.py [--only NAME …] [--runtimes onnxruntime openvino …]
         [--seconds 20] [--profile] [--files FOLDER]
 
 The file is what `sightline export` writes: a picture of 480×640 uint8 in, results in its pixels out, any size and
 number of pictures. It is called as a user calls it (`sl.load("model.onnx")`), so making the results counts, too. The
 bare network is exported for one size alone; it takes a prepared batch and gives the outputs of its heads: class logits
 and offsets, the logits of a segmenter in the resolution that the network gives them, those of a classifier. The bare
-network of Faster R-CNN contains what lies between its two stages: the selection of proposals and RoI align.
+networks of Faster R-CNN and of detectors with masks contain what lies between their two stages: the selection of
+proposals and RoI align, or that of detections and the grids of their masks.
 
-Both run in turns in one process with one thread, and the median of the CPU time counts. Weights are random, 80 classes.
-The score threshold of each detector is the score of its 1000th best box on the picture, so that 1000 boxes reach the
-suppression of the detections.
+Four calls take turns in one process with one thread, and the median of the CPU time counts:
+
+- bare: the bare network.
+- whole: the file.
+- size: the file, with a picture that has the size of the network, so that nothing is resized.
+- outside: the bare network, behind resizing by Pillow and normalising by NumPy. Nothing is decoded.
+
+Weights are random, 80 classes, 21 for segmentation models. The score threshold of each detector is the score of its
+1000th best box on the picture, so that 1000 boxes reach the suppression of the detections.
+
+OpenVINO compiles a form of the file for a size that comes often: "openvino" is that form, and "openvino, any size" the
+form that takes the calls before.
 
 Writes the measured models into benchmarks/results/runtimes.json, leaves the others there, and makes runtimes.md.
 --profile prints the operators that take longest in ONNX Runtime.
@@ -33,18 +43,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import sightline as sl
+from sightline.deploy import sizes
 from sightline.deploy.exporting import network
 from sightline.deploy.exporting.deform_operator import exportable
+from sightline.deploy.exporting.field_parts import mask_grids, points_of
 from sightline.deploy.exporting.part import as_batch
 from sightline.deploy.exporting.regions import as_rois, predicted, proposed
-from sightline.deploy.exporting.selecting import best_pairs
-from sightline.deploy.runtimes import RUNTIMES, open_exported
+from sightline.deploy.exporting.selecting import best_pairs, selected
+from sightline.deploy.runtimes import open_exported
+from sightline.models.catalog import find
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.detection.faster_rcnn import FasterRCNN
+from sightline.models.detection.sightline_mask import SightlineMask
+from sightline.models.keep_size import KeepSize
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.nn.layers import fuse
 from sightline.training.run import cpu_name
@@ -52,15 +69,21 @@ from sightline.training.run import cpu_name
 RESULTS = Path(__file__).parent / "results" / "runtimes.json"
 SIZE = (480, 640)
 REACHING = 1000
+ANY_SIZE = "openvino, any size"
+RUNTIMES = ("onnxruntime", "openvino", ANY_SIZE)
+CALLS = ("bare", "whole", "size", "outside")
 MODELS: dict[str, dict[str, Any]] = {
     "sightline_n": {},
+    "sightline_lite0": {},
+    "sightline_n_mask": {},
     "ssdlite320_mobilenet_v2": {},
     "retinanet_mobilenet_v2_fpn": {},
     "fcos_mobilenet_v2_fpn": {},
     "faster_rcnn_mobilenet_v2_fpn": {"min_size": 320, "max_size": 448},
     "mobilenet_v2": {},
-    "resnet18": {},
+    "resnet50": {},
     "fcn_resnet50": {"aux": False},
+    "deeplabv3_mobilenet_v2": {},
     "lraspp_mobilenet_v3_large": {},
     "unet_mobilenet_v2": {},
 }
@@ -81,6 +104,10 @@ class Bare(nn.Module):
             maps, size = model.backbone(batch), torch.tensor(batch.shape[2:])
             regions, _ = proposed(model.rpn, maps, batch, size)
             return list(predicted(model.roi_heads, maps, as_rois(regions), size))
+        if isinstance(model, SightlineMask):
+            maps, size = model.maps(batch), torch.tensor(batch.shape[2:])
+            chosen = selected(model.candidates_of(maps, as_batch(batch)), model.selection(), size)
+            return [mask_grids(model, maps, *points_of(chosen), chosen.boxes.flatten(0, 1)), *chosen]
         found = model.network(batch)
         return [found] if isinstance(found, Tensor) else _flat(found)
 
@@ -92,7 +119,8 @@ def _flat(found: Any) -> list[Tensor]:
 def made(name: str, picture: Tensor) -> sl.Model:
     """The model, whose threshold is the score of its 1000th best box on the picture."""
     torch.manual_seed(0)
-    classes = [f"class {i}" for i in range(80)]
+    segments = find(name).task == "segmentation"
+    classes = [f"class {i}" for i in range(21 if segments else 80)]
     model: Any = sl.create_model(name, classes, weights=None, **MODELS[name]).eval()
     if model.task != "detection":
         return model
@@ -111,22 +139,43 @@ def made(name: str, picture: Tensor) -> sl.Model:
     return model
 
 
-def opened_bare(file: Path, runtime: str, batch: Tensor) -> Callable[[], Any]:
-    """A call of the bare network."""
-    given = batch.numpy()
-    if runtime == "openvino":
+def opened_bare(file: Path, runtime: str) -> Callable[[np.ndarray], Any]:
+    """The call of the bare network with a prepared batch."""
+    if runtime != "onnxruntime":
         import openvino
 
         words = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino.Core().compile_model(str(file), "CPU", words)
-        return lambda: compiled([given])
+        return lambda given: compiled([given])
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"batch": given})
+    return lambda given: session.run(None, {"batch": given})
+
+
+def by_pillow(model: sl.Model, picture: Tensor) -> Callable[[], np.ndarray]:
+    """The batch [1, C, h, w] of a picture [C, H, W] uint8, resized by Pillow and normalised by NumPy.
+
+    Pillow antialiases, and rounds to whole levels, so the batch is not exactly that of the file.
+    """
+    p, image = model.preprocess, Image.fromarray(picture.permute(1, 2, 0).numpy())
+    height, width = p.resized((picture.shape[1], picture.shape[2]))
+    mean, std = ((255 * x.flatten().numpy()).astype(np.float32) for x in (p.mean, p.std))
+    crop = model.crop if isinstance(model, ImageClassifier) else None
+    pads = (-height % p.divisor, -width % p.divisor)
+
+    def prepared() -> np.ndarray:
+        one = image if isinstance(p, KeepSize) else image.resize((width, height), Image.Resampling.BILINEAR)
+        if crop is not None:
+            left, top = round((width - crop) / 2), round((height - crop) / 2)
+            one = one.crop((left, top, left + crop, top + crop))
+        x = np.ascontiguousarray(((np.asarray(one, np.float32) - mean) / std).transpose(2, 0, 1))[None]
+        return np.pad(x, ((0, 0), (0, 0), (0, pads[0]), (0, pads[1]))) if crop is None and any(pads) else x
+
+    return prepared
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -134,16 +183,28 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     model = made(name, picture)
     with torch.inference_mode():
         batch = _prepared(model, picture)
+    height, width = model.preprocess.resized(SIZE)
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((width, height), Image.Resampling.BILINEAR)
+    small = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    outside = by_pillow(model, picture)
+    assert outside().shape == batch.shape, "the bare network takes batches of this size alone"
+    given = batch.numpy()
     with tempfile.TemporaryDirectory() as folder:
         whole, bare = written(name, model, batch.clone(), args.files or Path(folder))
         row: dict[str, Any] = {"size": "×".join(map(str, batch.shape[2:]))}
         for runtime in args.runtimes:
-            opened = open_exported(whole, runtime)
-            calls = {"bare": opened_bare(bare, runtime, batch), "whole": lambda opened=opened: opened([picture])}
+            sizes.PATIENCE = float("inf") if runtime == ANY_SIZE else 0.0  # else the first call compiles
+            file, alone = open_exported(whole, runtime.partition(",")[0]), opened_bare(bare, runtime)
+            calls = {
+                "bare": lambda alone=alone: alone(given),
+                "whole": lambda file=file: file([picture]),
+                "size": lambda file=file: file([small]),
+                "outside": lambda alone=alone: alone(outside()),
+            }
             row[runtime] = turns(calls, args.seconds)
             if args.profile and runtime == "onnxruntime":
-                for file, feed in ((whole, {"images": picture[None].numpy()}), (bare, {"batch": batch.numpy()})):
-                    print(f"  {file.stem}: {profiled(file, feed)}", flush=True)
+                for path, feed in ((whole, {"images": picture[None].numpy()}), (bare, {"batch": given})):
+                    print(f"  {path.stem}: {profiled(path, feed)}", flush=True)
     return row
 
 
@@ -213,24 +274,34 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# An exported file beside its bare network",
         "",
-        "CPU time of one thread, medians, in turns in one process; pictures of 480×640. The whole file contains",
-        "preprocessing, decoding, suppression and class maps for pictures of any size. The bare network is exported",
-        "for one size and gives the raw outputs of its heads. Random weights; 1000 boxes enter suppression.",
+        "CPU time of one thread in milliseconds, medians, in turns in one process; pictures of 480×640. The whole file",
+        "contains preprocessing, decoding, suppression and class maps for pictures of any size. The bare network is",
+        "exported for one size and gives the raw outputs of its heads. Random weights; 1000 boxes enter suppression.",
+        "",
+        "- **whole / bare**: everything that is more than the bare network, with resizing.",
+        "- **no resizing / bare**: the file with a picture that has the network's size.",
+        "- **whole / outside**: the file against the bare network behind resizing by Pillow and normalising by NumPy,",
+        "  without any decoding.",
+        "",
+        "`openvino` is the form that is compiled for a size that comes often, `openvino, any size` the one before.",
         "Models that are not listed have not been measured.",
         "Made by `benchmarks/runtimes.py`, whose first lines say more.",
         "",
         f"{results['versions']}. {results['machine']}.",
         "",
-        "| model | size inside | runtime | bare, ms | whole file, ms | ratio | turns | load |",
-        "|---|---:|---|---:|---:|---:|---:|---:|",
+        "| model | size inside | runtime | bare | whole | no resizing | outside | whole / bare | no resizing / bare | "
+        "whole / outside | turns | load |",
+        "|---|---:|---|" + "---:|" * 9,
     ]
     for name in (name for name in MODELS if name in results["models"]):
         row = results["models"][name]
         for runtime in (runtime for runtime in RUNTIMES if runtime in row):
             own = row[runtime]
-            facts = f"{own['bare']:.1f} | {own['whole']:.1f} | {own['whole'] / own['bare']:.2f}"
+            bare, whole, size, outside = (own[call] for call in CALLS)
+            times = " | ".join(f"{value:.1f}" for value in (bare, whole, size, outside))
+            ratios = " | ".join(f"{value:.2f}" for value in (whole / bare, size / bare, whole / outside))
             lines.append(
-                f"| {name} | {row['size']} | {runtime} | {facts} | {own['turns']} | {own['load']:.0f} |",
+                f"| {name} | {row['size']} | {runtime} | {times} | {ratios} | {own['turns']} | {own['load']:.0f} |"
             )
     return "\n".join([*lines, ""])
 
@@ -254,7 +325,7 @@ def main() -> None:
         results["machine"] = f"{cpu_name()}, {os.cpu_count()} cores"
         args.out.write_text(json.dumps(results, indent=1) + "\n")
         args.out.with_suffix(".md").write_text(table(results))
-        shown = [f"{r} {row[r]['bare']} → {row[r]['whole']} ms" for r in args.runtimes]
+        shown = [", ".join([r, *(f"{call} {row[r][call]}" for call in CALLS)]) for r in args.runtimes]
         print(name, *shown, sep="\n  ", flush=True)
 
 

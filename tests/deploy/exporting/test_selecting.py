@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sightline.deploy.exporting.operators import LEAST, kept_by_nms
+from sightline.deploy.exporting import network
+from sightline.deploy.exporting.operators import LEAST, MANY, kept_by_nms
 from sightline.deploy.exporting.selecting import Selected, selected
 from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Encoded, Selection, considered, select
@@ -129,3 +130,35 @@ def test_places_without_a_box_are_never_kept() -> None:
     assert kept.tolist() == [[True, False, False]]
     apart = kept_by_nms(boxes, torch.tensor([[0.9, 0.8, -1.0]]), torch.tensor([[0, 1, 0]]), 2, 0.5)
     assert apart.tolist() == [[True, True, False]]
+
+
+class _Kept(nn.Module):
+    def __init__(self, groups: int):
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> Tensor:
+        return kept_by_nms(boxes, scores, groups, self.groups, 0.5)
+
+
+@pytest.mark.parametrize("groups", [MANY - 1, MANY])
+def test_the_nodes_keep_the_same_boxes(groups: int) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    ir = pytest.importorskip("onnx_ir")
+    generator = torch.Generator().manual_seed(5)
+    corner = torch.rand(2, 60, 2, generator=generator) * 6
+    boxes = torch.cat([corner, corner + 4 + 8 * torch.rand(2, 60, 2, generator=generator)], -1)
+    scores = torch.rand(2, 60, generator=generator) - torch.tensor([[0.3], [0.6]])
+    scores = torch.where(scores > 0, scores, LEAST)  # more boxes in the first image
+    group = torch.randint(0, groups, (2, 60), generator=generator)
+    with torch.no_grad():
+        program = torch.export.export(_Kept(groups), (boxes, scores, group))
+        model = ir.to_proto(network.translated(program, ["boxes", "scores", "groups"]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for own in (scores, torch.full_like(scores, LEAST), scores.flip(0)):
+        feed = {"boxes": boxes.numpy(), "scores": own.numpy(), "groups": group.numpy()}
+        (found,) = session.run(None, feed)
+        wanted = kept_by_nms(boxes, own, group, groups, 0.5)
+        assert found.tolist() == wanted.tolist()
+        assert int(wanted.sum()) < int((own >= 0).sum()) or float(own.max()) < 0

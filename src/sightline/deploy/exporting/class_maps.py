@@ -74,9 +74,7 @@ def add_class_map(
     return [labels, *([nodes.Softmax(logits, axis=1)] if scores else [])]
 
 
-def _chain(
-    nodes: Nodes, keeps: bool, logits: Node, batch: Node, size: Node, original: Node, axis: int
-) -> Node:
+def _chain(nodes: Nodes, keeps: bool, logits: Node, batch: Node, size: Node, original: Node, axis: int) -> Node:
     """The weights [new, old] of the rows (axis 0) or columns (1) of logits for those of the original image."""
     before, padded = (nodes.side(nodes.Shape(x), axis + 2, axis + 3) for x in (logits, batch))
     inner, after = (nodes.side(x, axis, axis + 1) for x in (size, original))

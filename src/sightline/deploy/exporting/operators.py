@@ -18,6 +18,8 @@ from sightline.ops.suppression import batched_nms
 
 LEAST = -1.0
 """The score of a place that holds no box."""
+MANY = 8
+"""With this number of groups or more, suppression leaves out places without a box."""
 
 
 @torch.library.custom_op("sightline::kept_by_nms", mutates_args=())
@@ -75,20 +77,29 @@ def translations() -> dict[Any, Callable[..., Any]]:
 
     def suppressed(boxes: FLOAT, scores: FLOAT, groups: INT64, num_groups: int, iou_threshold: float) -> BOOL:
         # NonMaxSuppression takes scores [N, G, P]: each box has a score in its own group alone
+        none = op.Expand(op.Constant(value_int=0), op.Shape(scores))
+        order = None
+        if num_groups >= MANY:  # G · P numbers are many, so P becomes the number of places that hold a box
+            there = op.Cast(op.Greater(scores, op.Constant(value_float=LEAST / 2)), to=7)
+            number = op.ReduceMax(op.ReduceSum(there, op.Constant(value_ints=[1]), keepdims=0), keepdims=1)
+            scores, order = op.TopK(scores, op.Max(number, op.Constant(value_ints=[1])), axis=1)
+            boxes = op.GatherND(boxes, op.Unsqueeze(order, [2]), batch_dims=1)
+            groups = op.GatherElements(groups, order, axis=1)
         every = op.Constant(value_ints=list(range(num_groups)))
         own = op.Equal(op.Unsqueeze(groups, [1]), op.Unsqueeze(every, [0, 2]))
         spread = op.Where(own, op.Unsqueeze(scores, [1]), op.Constant(value_float=LEAST))
-        count = op.Shape(scores, start=1, end=2)
         chosen = op.NonMaxSuppression(
             boxes,
             spread,
-            count,
+            op.Shape(scores, start=1, end=2),
             op.Constant(value_floats=[iou_threshold]),
             op.Constant(value_floats=[LEAST / 2]),
         )
         places = op.Gather(chosen, [0, 2], axis=1)  # image and box of each (image, group, box)
         marks = op.Expand(op.Constant(value_int=1), op.Shape(places, start=0, end=1))
-        none = op.Expand(op.Constant(value_int=0), op.Shape(scores))
+        if order is not None:
+            image = op.Gather(chosen, [0], axis=1)
+            places = op.Concat(image, op.Unsqueeze(op.GatherND(order, places), [1]), axis=1)
         return op.Cast(op.ScatterND(none, places, marks), to=9)
 
     def best(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64]:
