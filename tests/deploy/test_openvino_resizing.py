@@ -30,6 +30,17 @@ def test_images_equal_the_model_s(size: tuple[int, int], tmp_path: Path) -> None
     assert float((torch.from_numpy(found[0]) - truth.tensor).abs().max()) < 1e-3
 
 
+def test_the_first_images_of_a_larger_size_are_right(tmp_path: Path) -> None:
+    model = Model(["a"], Preprocess(min_size=96, max_size=200, divisor=1, antialias=True))
+    given = [torch.randint(0, 256, (2, 3, side, side + 50), dtype=torch.uint8) for side in (120, 150, 300)]
+    truth = [both(model, images, tmp_path)[1].tensor for images in given]
+    general = openvino.Core().read_model(str(tmp_path / "nodes.onnx"))
+    replace_antialiased(general)
+    run = openvino.Core().compile_model(general, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for images, wanted in zip(given, truth, strict=True):
+        torch.testing.assert_close(torch.from_numpy(run([images.numpy()])[0]), wanted, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("size", [(61, 83), (20, 90), (30, 44), (43, 77), (5, 5)])
 @pytest.mark.parametrize(
     "model",

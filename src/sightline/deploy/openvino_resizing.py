@@ -18,7 +18,7 @@ def replace_antialiased(model: Any) -> None:
     """Replace each antialiased bilinear resizing of an OpenVINO model by products with matrices of weights.
 
     The weights are those of a triangle as wide as the reduction, normalised inside of the image, as in Pillow. Images
-    that have the size already are left as they are, since the products would take as long for them.
+    that have the size already take as long: a branch for them gave wrong numbers at the first call of a larger size.
 
     Args:
         model: `openvino.Model`; it is changed.
@@ -36,40 +36,12 @@ def replace_antialiased(model: Any) -> None:
             continue
         if settings["mode"] not in ("linear", "linear_onnx"):
             raise InputError("OpenVINO has no antialiased bicubic resizing")
-        resized = _unless_equal(op, node.input_value(0), node.input_value(1))
+        x, size = node.input_value(0), node.input_value(1)
+        before, rank = op.shape_of(x, "i64"), size.get_partial_shape()[0].get_length()
+        rows, columns = (_weights(op, _side(op, before, 2 + axis), _side(op, size, rank - 2 + axis)) for axis in (0, 1))
+        resized = op.matmul(op.matmul(rows, x, False, False), columns, False, True)
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(resized.output(0))
-
-
-def _unless_equal(op: Any, x: Any, size: Any) -> Any:
-    """Images [N, C, h, w] resized to the last two entries of `size`, in a branch that is taken if they differ."""
-    rank = size.get_partial_shape()[0].get_length()
-    before = op.shape_of(x, "i64")
-    sides, wanted = (
-        op.gather(shape, op.constant(np.array([first, first + 1], np.int64)), _whole(op, 0))
-        for shape, first in ((before, 2), (size, rank - 2))
-    )
-    same = op.reduce_logical_and(op.equal(sides, wanted), _whole(op, 0), False)
-    shape, dtype = x.get_partial_shape(), x.get_element_type()
-    kept = op.parameter(shape, dtype)
-    images, sizes = op.parameter(shape, dtype), op.parameter([2], np.int64)
-    own = op.shape_of(images, "i64")
-    rows, columns = (_weights(op, _side(op, own, 2 + axis), _side(op, sizes, axis)) for axis in (0, 1))
-    products = op.matmul(op.matmul(rows, images, False, False), columns, False, True)
-    branches = op.if_op(same.output(0))
-    left, other = _body([kept], kept), _body([images, sizes], products)
-    branches.set_then_body(left)
-    branches.set_else_body(other)
-    branches.set_input(x, kept, images)
-    branches.set_input(wanted.output(0), None, sizes)
-    branches.set_output(left.get_results()[0], other.get_results()[0])
-    return branches
-
-
-def _body(inputs: list[Any], result: Any) -> Any:
-    from openvino import Model
-
-    return Model([result], inputs)
 
 
 def _side(op: Any, shape: Any, axis: int) -> Any:
