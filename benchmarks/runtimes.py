@@ -37,7 +37,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -195,7 +195,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         for runtime in args.runtimes:
             sizes.PATIENCE = float("inf") if runtime == ANY_SIZE else 0.0  # else the first call compiles
             file, alone = open_exported(whole, runtime.partition(",")[0]), opened_bare(bare, runtime)
-            calls = {
+            calls: dict[str, Callable[[], Any]] = {
                 "bare": lambda alone=alone: alone(given),
                 "whole": lambda file=file: file([picture]),
                 "size": lambda file=file: file([small]),
@@ -264,10 +264,12 @@ def profiled(file: Path, feed: dict[str, Any], runs: int = 10) -> str:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = event["args"]["op_name"], event["name"]
             least[key] = min(event["dur"], least.get(key, event["dur"]))
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     for (kind, _), microseconds in least.items():
         spent[kind] += microseconds
-    return ", ".join(f"{kind} {microseconds / 1e3:.2f}" for kind, microseconds in spent.most_common(14))
+    return ", ".join(
+        f"{kind} {microseconds / 1e3:.2f}" for kind, microseconds in sorted(spent.items(), key=lambda row: -row[1])[:14]
+    )
 
 
 def table(results: dict[str, Any]) -> str:
