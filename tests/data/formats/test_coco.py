@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from sightline.data.check import check
 from sightline.data.dataset import Dataset
 from sightline.data.formats import coco as coco_reader
 from sightline.data.formats import coco_write, convert, open_dataset
@@ -495,3 +496,33 @@ def test_a_file_of_captions_without_images_is_refused_in_a_sentence(tmp_path: Pa
     write_json(tmp_path / "captions.json", {"images": [], "annotations": [sentence], "categories": []})
     with pytest.raises(InputError, match='under "images"'):
         open_dataset(tmp_path / "captions.json")
+
+
+@pytest.mark.parametrize(
+    ("stated", "place"),
+    [
+        ("C:\\Users\\me\\set\\images\\{}.png", "images/{}.png"),
+        ("/home/me/set/north/{}.png", "images/north/{}.png"),
+        ("../../media/upload/{}%20b.png", "{} b.png"),
+        ("{}%20b.png", "images/{} b.png"),
+    ],
+)
+def test_images_with_the_paths_of_another_computer(tmp_path: Path, stated: str, place: str):
+    """They are found by the longest end of their paths, as those of YOLO are, and a note says so."""
+    for name in "ab":
+        picture(tmp_path / "set" / place.format(name))
+    entries = [coco_image(k, stated.format(name)) for k, name in enumerate("ab")]
+    content = coco(entries, [coco_object(1, 1, 1, [1, 2, 3, 4])], {1: "cat"})
+    data = open_dataset(write_json(tmp_path / "set" / "x.json", content).parent)
+    assert [data.name(i) for i in range(2)] == [place.format(name) for name in "ab"]
+    assert [len(target) for _, target in data] == [0, 1]
+    (note,) = data.notes
+    assert note.startswith("x.json: images are found by the end of their paths, such as ")
+
+
+def test_ends_of_paths_that_are_not_distinct_find_no_images(tmp_path: Path):
+    picture(tmp_path / "images" / "a.png")
+    entries = [coco_image(k, f"/home/me/{k}/a.png") for k in range(2)]
+    data = open_dataset(write_json(tmp_path / "x.json", coco(entries, [], {1: "cat"})).parent)
+    missing = [problem for problem in check(data, progress=False).problems if problem.rule == "image-missing"]
+    assert len(missing) == 2

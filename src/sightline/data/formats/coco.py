@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -48,6 +49,8 @@ __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 LOOKED_FOR = "COCO: annotations/*.json, */_annotations.coco.json or *.json with images and annotations"
 _MOST = 200
 """The number of JSON files that are inspected; tools with one JSON per image write many, and those are not COCO."""
+_TRIED = 20
+"""The number of images by which their folder is found."""
 _KIND = re.compile(r"(instances|person_keypoints|captions)_(.+)", re.IGNORECASE)
 
 
@@ -91,10 +94,11 @@ def read(
     known = None if classes is None else Classes(classes)
     # File names are first read without a folder: the images' folder can only be found once the names are known.
     read_files = [read_file(part.file, "", number, known) for number, part in enumerate(parts)]
-    folders = [
-        _folder(root, part, file.columns.names.texts()[:20], images, base)
+    found = [
+        _found(root, part, file.columns.names.texts(), images, base)
         for part, file in zip(parts, read_files, strict=True)
     ]
+    folders = [folder for folder, _ in found]
     categories = _joint([file.categories for file in read_files])
     if known is None:
         for name in _supercategories(read_files):
@@ -104,8 +108,12 @@ def read(
     orphans: list[str] = []
     notes: list[str] = []
     meta: dict[str, Any] = {}
-    for folder in folders:
+    for part, (folder, ends) in zip(parts, found, strict=True):
         one = read_files.pop(0)
+        if ends is not None:
+            first = one.columns.names.text(0)
+            notes.append(f"{part.file.name}: images are found by the end of their paths, such as {ends[0]} for {first}")
+            one.columns = one.columns.replace(names=Blob.of(ends))
         columns.append(_placed(one.columns, one.classes, final, folder))
         orphans += one.orphans
         notes += one.notes
@@ -233,6 +241,27 @@ def _json_of(path: Path) -> Path:
         return found[0]
     names = ", ".join(file.name for file in found[:5]) or "none"
     raise InputError(f"{path} must contain exactly one COCO file to be a split, but contains {names}; name the file")
+
+
+def _found(
+    root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path
+) -> tuple[str, list[str] | None]:
+    """The folder of the split's images, and the ends of the images' paths by which they are found there.
+
+    The second is None if the paths are as stated. Tools write paths of the computer on which the images were labelled,
+    and encode them as addresses (%20).
+    """
+    folder = _folder(root, part, names[:_TRIED], images, base)
+    if not names or any((base / folder / name).is_file() for name in names[:_TRIED]):
+        return folder, None
+    plain = [unquote(name) for name in names]
+    deepest = max(name.count("/") for name in plain[:_TRIED])
+    for depth in range(deepest, -1, -1):
+        ends = ["/".join(name.split("/")[-depth - 1 :]) for name in plain]
+        there = _folder(root, part, ends[:_TRIED], images, base)
+        if any((base / there / name).is_file() for name in ends[:_TRIED]):
+            return (there, ends) if len(set(ends)) == len(set(names)) else (folder, None)
+    return folder, None
 
 
 def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path) -> str:
