@@ -59,6 +59,22 @@ def test_operations_as_published(name: str, giga: float, parameters: int) -> Non
     assert max(len(line) for line in str(found).splitlines()) <= 120
 
 
+@pytest.mark.parametrize(
+    ("name", "giga"), [("mobilenet_v2", 0.301), ("efficientnet_b0", 0.386), ("mobilenet_v3_large", 0.217)]
+)
+def test_operations_of_layers_that_a_cpu_computes_with_their_activation(name: str, giga: float) -> None:
+    """A model with weights on a CPU runs other operators than one that only has shapes; both are counted."""
+    model = sl.create_model(name, [f"class {k}" for k in range(1000)], weights="none")
+    found = sl.summary(model, (3, 224, 224))
+    assert found.multiply_adds / 1e9 == pytest.approx(giga, abs=6e-4)
+
+
+def test_the_default_detector_and_segmenter_have_operations() -> None:
+    detector, segmenter = (sl.create_model(n, ["a", "b"], weights="none") for n in ("sightline_lite0", "unet_lite0"))
+    assert sl.summary(detector, (3, 64, 64)).flops > 1e8
+    assert sl.summary(segmenter, (3, 64, 64)).flops > 1e7
+
+
 def test_depth_moves_counts_up_and_loses_none() -> None:
     tables = [sl.summary("resnet18", depth=depth) for depth in (1, 2, 3, None)]
     assert len({(table.trainable, table.fixed, table.flops) for table in tables}) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
@@ -23,6 +24,22 @@ from sightline.structures import ImageBatch
 
 USUAL_SIDE = 224
 """Side of the image in pixels for a model that takes any size."""
+
+
+def _of_joined(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """Operations of a convolution with a kernel [C', C, …], or of a linear layer [C', C], and of its activation.
+
+    That of each output value is a product of a row of the weights, of which a group of channels has its own.
+    """
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
+_JOINED: dict[Any, Any] = {
+    operator: _of_joined
+    for name in ("_convolution_pointwise", "_linear_pointwise")
+    if (operator := getattr(torch.ops.mkldnn, name, None)) is not None
+}
+"""Operations of the operators that compute a layer together with its activation, which PyTorch's counter leaves out."""
 
 
 def summary(
@@ -155,7 +172,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _recorded(model: nn.Module, rows: dict[str, Layer]) -> Iterator[None]:
     """Record the output shapes of each module that is called, and the operations that it does itself."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_JOINED)
     inside: list[int] = []  # operations of the children of each module that is running
     begun: list[int] = []
 
