@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sightline.explain.features import layer_map, visible_cells
 from sightline.explain.layers import default_layer, layer_named
+from sightline.explain.placement import Placement
 from sightline.models.model import Model
 from sightline.runtime.devices import running
 from sightline.structures import Size
@@ -27,8 +28,8 @@ class Activations:
         layer: path of the layer in the model.
         maps: [C, h, w] float, on the CPU, of the part of the batch that shows the image.
         image_size: (height, width) of the image.
-        covered: (x1, y1, x2, y2) of the pixels of the image that the maps cover: less than the image if preprocessing
-            crops it, and slightly more if the last cells also cover padding.
+        covered: (x1, y1, x2, y2) of the pixels of the image that the maps cover, each cell where it lies: less than the
+            image if preprocessing crops it, and beyond its edges where the outer cells also see padding.
     """
 
     layer: str
@@ -82,10 +83,18 @@ def activations(
     module = layer_named(model, name)
     with running(model, device) as place, torch.no_grad():
         batch, _ = model.prepare([image.to(place)], None)
-        maps = layer_map(model, batch, module, which)
+        with Placement(batch.tensor) as placement:
+            maps = layer_map(model, batch, module, which)
+    cells = placement.cells(maps)
+    (height, width), (down, across) = batch.tensor.shape[-2:], maps.shape[-2:]
+    # where the cells are not known, as those of tokens, the map is stretched over the batch
+    left, top, right, bottom = (0.0, 0.0, width, height) if cells is None else cells.rectangle((down, across))
+    x_step, y_step = (right - left) / across, (bottom - top) / down
     rows, columns = visible_cells(maps, batch, 0)
-    height, width = (side / cells for side, cells in zip(batch.tensor.shape[-2:], maps.shape[-2:], strict=True))
-    pixels = [columns.start * width, rows.start * height, columns.stop * width, rows.stop * height]
+    pixels = [
+        *(left + columns.start * x_step, top + rows.start * y_step),
+        *(left + columns.stop * x_step, top + rows.stop * y_step),
+    ]
     x1, y1, x2, y2 = batch.in_image(torch.tensor(pixels), 0).tolist()
     own = maps[0, :, rows, columns].float().cpu()
     return Activations(name, own, batch.original_sizes[0], (x1, y1, x2, y2))
