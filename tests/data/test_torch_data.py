@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -93,3 +94,13 @@ class Broken(Squares):
 def test_a_bad_item_is_named() -> None:
     with pytest.raises(InputError, match=r"image 3: box 0 is .* but a box must be finite with x1 ≤ x2"):
         sl.Dataset.from_torch(Broken())
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_swapped_axes_are_named(kind: str) -> None:
+    """A tensor [H, W, 3] would be a narrow image of H channels."""
+    picture: Any = torch.zeros(40, 60, 3) if kind == "tensor" else np.zeros((3, 40, 60), np.uint8)
+    with pytest.raises(InputError, match=r"image 0 has the shape \[.*\], which would be [46]0 channels; the axes seem"):
+        sl.Dataset.from_torch([(picture, 0), (picture, 1)], classes=["a", "b"])
+    many: Any = torch.zeros(17, 20, 5) if kind == "tensor" else np.zeros((5, 20, 17), np.uint8)
+    assert len(sl.Dataset.from_torch([(many, 0), (many, 1)], classes=["a", "b"])) == 2

@@ -291,6 +291,10 @@ def is_torch_data(data: Any) -> bool:
     return not own and hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes)
 
 
+_SIDE = 16
+"""Two axes of at least this length beside one of at most 4 are height and width, and the third is that of channels."""
+
+
 def _as_image(picture: Any, i: int) -> Tensor:
     if isinstance(picture, Image.Image):
         return from_pil(picture)
@@ -299,4 +303,10 @@ def _as_image(picture: Any, i: int) -> Tensor:
     if picture.ndim not in (2, 3):
         raise InputError(f"image {i} has the shape {list(picture.shape)}, but an image is [H, W] or [C, H, W]")
     channels = picture.shape[0] if isinstance(picture, Tensor) else picture.shape[-1]
+    if picture.ndim == 3 and min(picture.shape) <= 4 and sorted(picture.shape)[1] >= _SIDE and channels >= _SIDE:
+        form = "[C, H, W], as permute(2, 0, 1) does" if isinstance(picture, Tensor) else "[H, W, C]"
+        raise InputError(
+            f"image {i} has the shape {list(picture.shape)}, which would be {channels} channels; the axes seem to be "
+            f"swapped: give {form}"
+        )
     return image_tensor(picture, int(channels) if picture.ndim == 3 else 1, f"image {i}")

@@ -526,3 +526,19 @@ def test_ends_of_paths_that_are_not_distinct_find_no_images(tmp_path: Path):
     data = open_dataset(write_json(tmp_path / "x.json", coco(entries, [], {1: "cat"})).parent)
     missing = [problem for problem in check(data, progress=False).problems if problem.rule == "image-missing"]
     assert len(missing) == 2
+
+
+def test_an_image_that_is_listed_twice_with_different_objects(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """As in two files that were joined: each entry lacks the objects of the other."""
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    images = [coco_image(k, name) for k, name in enumerate(("a.png", "b.png", "a.png", "b.png"))]
+    same = [coco_object(k, k, 1, [1, 2, 3, 4]) for k in (1, 3)]
+    write_json(tmp_path / "x.json", coco(images, [*same, coco_object(9, 2, 1, [5, 2, 3, 4])], {1: "cat"}))
+    open_dataset(tmp_path)
+    (record,) = caplog.records
+    assert "1 image of all is listed more than once with different objects, such as a.png: an object" in record.message
+    caplog.clear()
+    write_json(tmp_path / "x.json", coco(images, same, {1: "cat"}))
+    open_dataset(tmp_path)
+    assert not caplog.records

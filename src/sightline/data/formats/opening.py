@@ -16,7 +16,7 @@ from sightline.data.formats import files, semantic
 from sightline.data.formats.archives import is_archive, unpacked
 from sightline.data.formats.recognition import dataset_folder, recognised, unpacked_folder
 from sightline.data.malformed import collecting, refuse
-from sightline.data.shared import shared_images
+from sightline.data.shared import repeated_images, shared_images
 from sightline.errors import InputError
 from sightline.keywords import checked_keywords
 from sightline.runtime.reading import unusual_kind
@@ -102,7 +102,7 @@ def open_dataset(
         dataset = Dataset(replace(dataset.source, malformed=tuple(found)), fields=dataset.fields)
     if dataset.source.split_names == ("all",) and dataset.root is not None:
         dataset = _without_splits(dataset)
-    for words in shared_images(dataset):
+    for words in (*shared_images(dataset), *repeated_images(dataset)):
         _LOG.warning("%s: %s", root, words)
     for note in dataset.notes:
         _LOG.warning("%s: %s", root, note.removeprefix(f"{root.name}: "))
