@@ -178,6 +178,23 @@ def by_pillow(model: sl.Model, picture: Tensor) -> Callable[[], np.ndarray]:
     return prepared
 
 
+def calls_of(
+    file: sl.Model,
+    alone: Callable[[np.ndarray], Any],
+    picture: Tensor,
+    small: Tensor,
+    given: np.ndarray,
+    outside: Callable[[], np.ndarray],
+) -> dict[str, Callable[[], Any]]:
+    """The calls that are compared, in the order of `CALLS`."""
+    return {
+        "bare": lambda: alone(given),
+        "whole": lambda: file([picture]),
+        "size": lambda: file([small]),
+        "outside": lambda: alone(outside()),
+    }
+
+
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     picture = torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     model = made(name, picture)
@@ -195,12 +212,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         for runtime in args.runtimes:
             sizes.PATIENCE = float("inf") if runtime == ANY_SIZE else 0.0  # else the first call compiles
             file, alone = open_exported(whole, runtime.partition(",")[0]), opened_bare(bare, runtime)
-            calls: dict[str, Callable[[], Any]] = {
-                "bare": lambda alone=alone: alone(given),
-                "whole": lambda file=file: file([picture]),
-                "size": lambda file=file: file([small]),
-                "outside": lambda alone=alone: alone(outside()),
-            }
+            calls = calls_of(file, alone, picture, small, given, outside)
             row[runtime] = turns(calls, args.seconds)
             if args.profile and runtime == "onnxruntime":
                 for path, feed in ((whole, {"images": picture[None].numpy()}), (bare, {"batch": given})):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,12 @@ from sightline.models.preprocess import Preprocess
 pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
 openvino = pytest.importorskip("openvino")
-from sightline.deploy.openvino_resizing import replace_antialiased, with_shapes  # noqa: E402
+from sightline.deploy.openvino_resizing import (  # noqa: E402
+    INNER_SIZE,
+    replace_antialiased,
+    size_as_input,
+    with_shapes,
+)
 from tests.deploy.exporting.test_nodes import both  # noqa: E402
 
 
@@ -39,6 +45,21 @@ def test_the_first_images_of_a_larger_size_are_right(tmp_path: Path) -> None:
     run = openvino.Core().compile_model(general, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for images, wanted in zip(given, truth, strict=True):
         torch.testing.assert_close(torch.from_numpy(run([images.numpy()])[0]), wanted, atol=1e-3, rtol=0)
+
+
+def test_the_size_is_that_of_the_model(tmp_path: Path) -> None:
+    preprocess = Preprocess(min_size=320, max_size=448, divisor=1)
+    both(Model(["a"], preprocess), torch.zeros(1, 3, 50, 60, dtype=torch.uint8), tmp_path)
+    general = openvino.Core().read_model(str(tmp_path / "nodes.onnx"))
+    assert size_as_input(general)
+    run = openvino.Core().compile_model(general, "CPU")
+    size = (698, 186)  # 447×119 in single precision
+    found = run({"images": torch.zeros(1, 3, *size).byte().numpy(), INNER_SIZE: np.array(preprocess.fitted(size))})
+    assert found["size"].tolist() == [448, 119]
+    assert preprocess.resized(size) == (448, 119)
+    own = with_shapes(openvino.Core().read_model(str(tmp_path / "nodes.onnx")), {"images": (1, 3, *size)})
+    found = openvino.Core().compile_model(own, "CPU")([torch.zeros(1, 3, *size).byte().numpy()])
+    assert found["size"].tolist() == [448, 119]
 
 
 @pytest.mark.parametrize("size", [(61, 83), (20, 90), (30, 44), (43, 77), (5, 5)])

@@ -1,7 +1,7 @@
 """Resizing for OpenVINO, which reads the ONNX operator but leaves out its antialiasing, and is slow for images.
 
-A model for images of any size resizes by products with matrices of weights. In a model for one size the few old pixels
-that each new one depends on are known: it sums rows, and then columns, times their weights.
+Rows, and then columns, are summed times their weights. In a model for images of any size the number of these sums and
+their weights are computed at each call, in a model for one size they are known.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sightline.errors import InputError
 
 
 def replace_antialiased(model: Any) -> None:
-    """Replace each antialiased bilinear resizing of an OpenVINO model by products with matrices of weights.
+    """Replace each antialiased bilinear resizing of an OpenVINO model by sums of weighted rows and columns.
 
     The weights are those of a triangle as wide as the reduction, normalised inside of the image, as in Pillow. Images
-    that have the size already take as long: a branch for them gave wrong numbers at the first call of a larger size.
+    that have the size already are summed, too: a branch for them gave wrong numbers at the first call of a larger size.
 
     Args:
         model: `openvino.Model`; it is changed.
@@ -38,10 +38,11 @@ def replace_antialiased(model: Any) -> None:
             raise InputError("OpenVINO has no antialiased bicubic resizing")
         x, size = node.input_value(0), node.input_value(1)
         before, rank = op.shape_of(x, "i64"), size.get_partial_shape()[0].get_length()
-        rows, columns = (_weights(op, _side(op, before, 2 + axis), _side(op, size, rank - 2 + axis)) for axis in (0, 1))
-        resized = op.matmul(op.matmul(rows, x, False, False), columns, False, True)
+        for axis in (0, 1):
+            old, new = _side(op, before, 2 + axis), _side(op, size, rank - 2 + axis)
+            x = _summed_in_any_size(op, x, axis + 2, old, new)
         for target in node.output(0).get_target_inputs():
-            target.replace_source_output(resized.output(0))
+            target.replace_source_output(x.output(0))
 
 
 def _side(op: Any, shape: Any, axis: int) -> Any:
@@ -54,20 +55,57 @@ def _whole(op: Any, value: int) -> Any:
     return op.constant(np.array(value, np.int64))
 
 
-def _weights(op: Any, before: Any, after: Any) -> Any:
-    """[after, before] weights of the old pixels for each new one."""
+def _summed_in_any_size(op: Any, x: Any, axis: int, before: Any, after: Any) -> Any:
+    """`x` [N, C, h, w] with `after` rows (axis 2) or columns (3) instead of `before`, which are float scalars."""
 
     def number(value: float) -> Any:
         return op.constant(np.array(value, np.float32))
 
     scale = op.divide(before, after)
     width = op.maximum(scale, number(1.0))
-    new = op.range(number(0.0), after, number(1.0), "f32")
-    old = op.range(number(0.5), before, number(1.0), "f32")  # the centres of the pixels
-    centre = op.unsqueeze(op.multiply(op.add(new, number(0.5)), scale), _whole(op, 1))
-    distance = op.divide(op.abs(op.subtract(op.unsqueeze(old, _whole(op, 0)), centre)), width)
-    weights = op.relu(op.subtract(number(1.0), distance))
-    return op.divide(weights, op.reduce_sum(weights, _whole(op, 1), keep_dims=True))
+    centre = op.multiply(op.add(op.range(number(0.0), after, number(1.0), "f32"), number(0.5)), scale)
+    first = op.floor(op.add(op.subtract(centre, width), number(0.5)))
+    count = op.add(op.ceiling(op.multiply(width, number(2.0))), number(1.0))
+    steps = op.unsqueeze(op.range(number(0.0), count, number(1.0), "f32"), _whole(op, 1))
+    places = op.add(steps, first)  # [T, after]
+    distance = op.divide(op.abs(op.subtract(op.add(places, number(0.5)), centre)), width)
+    inside = op.logical_and(op.greater_equal(places, number(0.0)), op.less(places, before))
+    weights = op.select(inside, op.relu(op.subtract(number(1.0), distance)), number(0.0))
+    weights = op.divide(weights, op.reduce_sum(weights, _whole(op, 0), keep_dims=True))
+    last = op.subtract(before, number(1.0))
+    old = op.convert(op.minimum(op.maximum(places, number(0.0)), last), "i32")
+    values = op.gather(x, old, _whole(op, axis))  # [N, C, T, after, w] or [N, C, h, T, after]
+    if axis == 2:
+        weights = op.unsqueeze(weights, _whole(op, 2))
+    return op.reduce_sum(op.multiply(values, weights), _whole(op, axis), keep_dims=False)
+
+
+INNER_SIZE = "inner_size"
+"""The input of `size_as_input`."""
+
+
+def size_as_input(model: Any) -> bool:
+    """Let the size of images that keep their aspect ratio be an input, [2] int64, if the model computes it.
+
+    It is computed in double precision, which OpenVINO lacks: in single precision, it is a pixel less for some images.
+
+    Returns:
+        Whether there is such a size.
+    """
+    from openvino import Type
+    from openvino import opset13 as op
+
+    for node in model.get_ops():
+        doubles = node.get_type_name() == "Convert" and node.get_input_element_type(0).get_type_name() == "f64"
+        whole = node.get_output_element_type(0).get_type_name() == "i64"
+        if doubles and whole and list(node.get_output_partial_shape(0)) == [2]:
+            size = op.parameter([2], Type.i64)
+            size.output(0).get_tensor().set_names({INNER_SIZE})
+            model.add_parameters([size])
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(size.output(0))
+            return True
+    return False
 
 
 def resize_by_sums(model: Any) -> None:

@@ -15,7 +15,7 @@ from sightline.deploy.certificate import Certificate, certificate_in
 from sightline.deploy.exporting.cameras import as_input, cameras_of, seen_by
 from sightline.deploy.exporting.facts import FOCAL, preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
-from sightline.deploy.openvino_resizing import replace_antialiased, with_shapes
+from sightline.deploy.openvino_resizing import INNER_SIZE, replace_antialiased, size_as_input, with_shapes
 from sightline.deploy.sizes import PerSize, Run, Shapes
 from sightline.errors import InputError
 from sightline.models.model import Losses, Model
@@ -91,7 +91,8 @@ class ExportedModel(Model):
         self.preprocess.check(images)
         results: dict[int, Any] = {}
         for group in self.groups(images):
-            batch = torch.stack([self.as_input(images[i]) for i in group])
+            rows = [self.as_input(images[i]) for i in group]
+            batch = torch.stack(rows) if len(rows) > 1 else rows[0][None].contiguous()  # one image is not copied
             inputs, cameras = {"images": batch.numpy()}, self._cameras([images[i] for i in group])
             if cameras:
                 inputs["cameras"] = as_input(cameras).numpy()
@@ -214,6 +215,7 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
         read = core.read_model(str(path))
         model = read.clone()
         replace_antialiased(model)
+        takes_size = size_as_input(model)
         began = time.perf_counter()
         compiled = core.compile_model(model, "CPU", precise)
         seconds = time.perf_counter() - began
@@ -222,7 +224,7 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
     facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
     names = [output.get_any_name() for output in compiled.outputs]
     types = {"u8": "uint8", "f32": "float32"}
-    inputs = {one.get_any_name(): one.get_element_type().get_type_name() for one in compiled.inputs}
+    inputs = {one.get_any_name(): one.get_element_type().get_type_name() for one in read.inputs}
     require_own_graph(facts, {name: types.get(kind, kind) for name, kind in inputs.items()}, names, path)
 
     def running(compiled: Any) -> Run:
@@ -237,7 +239,13 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
     def for_shapes(shapes: Shapes) -> Run:
         return running(core.compile_model(with_shapes(read, dict(shapes)), "CPU", precise))
 
-    run = PerSize(running(compiled), for_shapes, seconds)
+    general, preprocess = running(compiled), preprocess_from(facts["preprocess"])
+
+    def sized(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        inner = preprocess.fitted(given["images"].shape[2:])
+        return general({**given, INNER_SIZE: np.array(inner, np.int64)})
+
+    run = PerSize(sized if takes_size else general, for_shapes, seconds)
     return ExportedModel(facts, run, f"OpenVINO, {compiled.get_property('EXECUTION_DEVICES')[0]}", path)
 
 

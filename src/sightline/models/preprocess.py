@@ -154,9 +154,13 @@ class Preprocess(nn.Module):
         if self.max_size is None and long <= LONGEST * short:
             other = self.min_size * long // short  # as torchvision resizes for its classifiers and segmenters
             return (self.min_size, other) if size[0] <= size[1] else (other, self.min_size)
+        return self.fitted(size)
+
+    def fitted(self, size: Size) -> Size:
+        """(height, width) of an image of size `size`, so that no side is longer than its limit."""
         # in double precision and truncated, as in the published models: the last bit can change the size by a pixel
         limit = LONGEST * self.min_size if self.max_size is None else self.max_size
-        factor = min(self.min_size / short, limit / long)
+        factor = min(self.min_size / min(size), limit / max(size))
         return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
     def extra_repr(self) -> str:
