@@ -223,7 +223,7 @@ VALUES = {
     "data.formats.semantic._WIDE": 65535,
     "training.budget.FROM_SCRATCH": 30,
     "training.budget.FROM_WEIGHTS": 5,
-    "training.half.LARGEST_KERNEL": 7,
+    "nn.layers.convolution.LARGEST_KERNEL": 7,
     "ops.boxes.MAX_LOG_RATIO": math.log(1000 / 16),
     "ops.proposals.regions.COLOUR_BINS": 25,  # selective search, section 3.2
     "ops.proposals.regions.TEXTURE_BINS": 10,

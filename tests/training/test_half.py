@@ -136,3 +136,30 @@ def test_steps_in_bf16_are_nearly_those_of_float32(name: str) -> None:
 )
 def test_what_is_trusted_case_by_case(numbers, trusted) -> None:
     assert trusted_in_bf16(*numbers) is trusted
+
+
+def test_gradients_of_the_default_detector_in_bf16_are_nearly_those_of_float32() -> None:
+    """Its 1×1 and depthwise convolutions are computed in bf16, the losses and the statistics of norms in float32."""
+    data = sl.scenes(2, 160, seed=1)
+    images, targets = zip(*(data[i] for i in range(2)), strict=True)
+    losses, gradients = {}, {}
+    torch.manual_seed(0)
+    model = sl.create_model("sightline_lite0", data.classes, image_size=160, norm="frozen", trainable_layers=3).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("neck", "head")) and not parameter.any():
+                parameter.fill_(0.5)  # scales start at zero, and would stop the gradients
+    for half in (False, True):
+        model.zero_grad()
+        with guarded(CPU, "bf16" if half else "no"), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            terms = model(images, targets)
+        torch.stack(list(terms.values())).sum().backward()
+        losses[half] = {name: loss.detach() for name, loss in terms.items()}
+        gradients[half] = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert all(loss.dtype == torch.float32 for loss in losses[True].values())
+    for name, loss in losses[True].items():
+        assert float(loss) == pytest.approx(float(losses[False][name]), rel=0.02)
+    assert gradients[True].keys() == gradients[False].keys()
+    assert all(gradient.dtype == torch.float32 for gradient in gradients[True].values())
+    found, wanted = (torch.cat([g.flatten() for g in gradients[half].values()]) for half in (True, False))
+    assert float((found - wanted).norm() / wanted.norm()) < 0.05

@@ -130,6 +130,31 @@ def test_the_fastest_of_several_steps_is_the_speed(scenes, monkeypatch, minutes:
     assert len(done) == steps
 
 
+def test_a_step_is_measured_in_the_precision_that_is_asked_for(scenes, monkeypatch):
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    def step(model: sl.models.model.Model, *_: object) -> dict[str, torch.Tensor]:
+        seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        return {"loss": next(model.parameters()).sum()}
+
+    monkeypatch.setattr(sl.models.detection.sightline_detector.SightlineDetector, "forward", step)
+    speed = planning._Speed(catalog.find("sightline_n"), scenes, {}, "cpu", 0.01)
+    speed({"image_size": 64})
+    assert {half for half, _ in seen} == {False}
+    seen.clear()
+    speed({"image_size": 64, "precision": "bf16"})
+    assert set(seen) == {(True, torch.bfloat16)}
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_considered_on_processors_that_have_it(scenes, monkeypatch, has: bool):
+    budgets = []
+    monkeypatch.setattr(planning.half, "has_bf16", lambda: has)
+    entry = replace(catalog.find("sightline_n"), plan=lambda _facts, budget: budgets.append(budget) or [])
+    planning.plan_for(entry, scenes, None, {}, pretrained=True, minutes=1, epochs=None, device="cpu")
+    assert budgets[0].bf16 is has
+
+
 def test_measuring_leaves_nothing_behind(scenes):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

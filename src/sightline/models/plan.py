@@ -59,7 +59,7 @@ class Facts:
 
 
 Speed = Callable[[Mapping[str, Any]], float]
-"""Arguments of the builder → measured seconds per training image."""
+"""Arguments of the builder, and optionally the recipe's `precision` → measured seconds per training image."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Budget:
         given: arguments and settings given by the user, and the arguments of an existing model; a plan does not change
             them.
         speed: measures the time of a step; None if it must not be measured, because nothing depends on it.
+        bf16: whether the device is a processor that computes in bf16, so that measuring a step in it is worthwhile.
     """
 
     minutes: float | None = None
@@ -83,6 +84,7 @@ class Budget:
     takes_backbone: bool = True
     given: Mapping[str, Any] = field(default_factory=dict)
     speed: Speed | None = None
+    bf16: bool = False
 
 
 Planner = Callable[[Facts, Budget], list[Choice]]

@@ -8,7 +8,8 @@ of other convolutions (kernels up to 7, strides 1 and 2, dilation or groups but 
 
 Depthwise convolutions are correct but slow: in channels-last format, the gradient of one with a stride or a kernel
 above 3 takes four to twenty times as long in bf16 as in float32. A MobileNet v3 therefore trained slower in bf16 than
-in float32 (`benchmarks/half.py`).
+in float32 (`benchmarks/half.py`). The convolutions of `sightline.nn.layers.conv` are computed by another function,
+which avoids the slow gradients (`nn/layers/convolution.py`) and leaves to PyTorch, and to this guard, what is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-LARGEST_KERNEL, LARGEST_STRIDE, LARGEST_DEPTHWISE_KERNEL = 7, 2, 3
+from sightline.nn.layers.convolution import right_in_bf16
+
+LARGEST_DEPTHWISE_KERNEL = 3
 
 
 def trusted_in_bf16(
@@ -33,11 +36,14 @@ def trusted_in_bf16(
 ) -> bool:
     """Whether a convolution with these settings can run in bf16 on a CPU: it is correct and not slower."""
     kernel, stride = list(kernel), list(stride)
-    if max(kernel) > LARGEST_KERNEL or max(stride) > LARGEST_STRIDE:
-        return False
     if depthwise and (max(kernel) > LARGEST_DEPTHWISE_KERNEL or max(stride) > 1):
         return False
-    return groups == 1 or (max(dilation) == 1 and not transposed)
+    return right_in_bf16(kernel, stride, dilation, groups, transposed)
+
+
+def has_bf16() -> bool:
+    """Whether this processor has AVX-512's instructions for bf16; one with AMX has them too."""
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 class _Guard(TorchFunctionMode):

@@ -20,6 +20,7 @@ from sightline.models.entry import Entry
 from sightline.models.model import Model
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.runtime.allocator import kept_memory
+from sightline.training import half
 from sightline.training.devices import training_device
 from sightline.training.recipe import Recipe
 from sightline.verbs.labels import with_target_fields
@@ -106,6 +107,7 @@ def plan_for(
         entry.classifier({name: value for name, value in given.items() if name in entry.arguments}) is not None,
         dict(given),
         None if minutes is None or cached else _Speed(entry, train, given, device, minutes),
+        training_device(device).type == "cpu" and half.has_bf16(),
     )
     chosen = entry.plan(facts_of(train, validation), budget)
     if cached:
@@ -168,6 +170,8 @@ class _Speed:
         return self.known[key]
 
     def _measure(self, arguments: Mapping[str, Any]) -> float:
+        arguments = dict(arguments)
+        precision = arguments.pop("precision", "no")
         model = create_model(self.entry.name, self.train.classes, **{**arguments, **self.given})
         model.to(self.device).train()
         data = with_target_fields(model, self.train)
@@ -177,13 +181,15 @@ class _Speed:
         while len(spent) < _FEWEST_TIMED or (
             len(spent) < _MOST_TIMED and sum(spent) < 60 * self.minutes * _TIMED_SHARE
         ):
-            spent.append(_seconds(lambda: _step(model, images, targets)))
+            spent.append(_seconds(lambda: _step(model, images, targets, precision)))
         return min(spent) / _PROBED
 
 
-def _step(model: Model, images: Any, targets: Any) -> None:
+def _step(model: Model, images: Any, targets: Any, precision: str) -> None:
     device = next(model.parameters()).device
-    losses = model([image.to(device) for image in images], [target.to(device) for target in targets])
+    bf16 = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with half.guarded(device, precision), bf16:
+        losses = model([image.to(device) for image in images], [target.to(device) for target in targets])
     torch.stack(list(losses.values())).sum().backward()
     model.zero_grad()
     if device.type == "cuda":

@@ -185,10 +185,52 @@ def test_a_size_of_the_user_is_measured_and_planned_with():
     assert reasons["batch_size"] == "batches of 8 would be 90 steps, fewer than 280"  # 144 s / 0.2 s / 8
 
 
+def in_both(half: float) -> Any:
+    """A step of 0.05 s in float32, and `half` times that in bf16."""
+
+    def speed(arguments: Mapping[str, Any]) -> float:
+        return speed_of(0.05 * half if arguments.get("precision") == "bf16" else 0.05)(arguments)
+
+    return speed
+
+
+@pytest.mark.parametrize(("half", "precision", "shown"), [(0.7, "bf16", "0.70"), (0.86, "no", "0.86")])
+def test_bf16_is_chosen_where_a_step_is_clearly_faster(half: float, precision: str, shown: str):
+    budget = Budget(minutes=3, pretrained=True, speed=in_both(half), bf16=True)
+    choices = plan(DATA, budget)
+    assert choices[0].name == "precision"
+    assert choices[0].value == precision
+    assert choices[0].reason == f"a step in bf16 takes {shown} of the time of one in float32 on this processor"
+    factor = half if precision == "bf16" else 1  # all that follows is chosen by the steps of that precision
+    assert choices[1:] == plan(DATA, minutes(3, 0.05 * factor))
+
+
+def test_where_bf16_is_not_measured():
+    half = Budget(minutes=3, pretrained=True, speed=in_both(0.5), bf16=True)
+    for budget in (
+        replace(half, bf16=False),
+        replace(half, pretrained=False),
+        replace(half, minutes=None, speed=None),
+        replace(half, given={"precision": "no"}),
+    ):
+        assert "precision" not in values(plan(DATA, budget))
+    assert plan(DATA, half, bf16=False) == plan(DATA, minutes(3))
+    by_hand = replace(half, given={"precision": "bf16"})
+    assert plan(DATA, by_hand) == plan(DATA, half)[1:]
+
+
+def test_bf16_is_chosen_only_for_models_with_compared_trainings():
+    half = Budget(minutes=3, pretrained=True, speed=in_both(0.5), bf16=True)
+    for name, chosen in (("sightline_lite0", True), ("sightline_lite0_mask", False), ("sightline_lite0_pose", False)):
+        planner = find(name).plan
+        assert planner is not None
+        assert ("precision" in values(planner(DATA, half))) is chosen
+
+
 @pytest.mark.parametrize("name", ["sightline_n", "sightline_lite0", "sightline_lite0_mask", "sightline_lite0_pose"])
 def test_choices_are_arguments_or_settings(name: str):
     entry = find(name)
-    assert entry.plan is plan
+    assert getattr(entry.plan, "func", entry.plan) is plan
     backbones = name != "sightline_n"
     found = values(plan(replace(DATA, mirrors=False), replace(minutes(3), pretrained=backbones)))
     assert set(found) <= set(entry.arguments) | set(Recipe.__dataclass_fields__)

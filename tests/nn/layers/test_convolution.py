@@ -75,6 +75,103 @@ def test_maps_and_gradients_are_those_of_pytorch(
             torch.testing.assert_close(without.double(), wanted, atol=1e-5, rtol=1e-4)
 
 
+HALF = [
+    ("usual", 1, 1, 1, nn.ReLU6()),
+    ("usual", 1, 1, 1, nn.SiLU()),
+    ("usual", 1, 2, 1, nn.ReLU()),
+    ("usual", 3, 2, 1, nn.ReLU6()),
+    ("usual", 3, 1, 8, nn.ReLU()),
+    ("usual", 3, 2, 8, nn.Identity()),
+    ("usual", 5, 1, 8, nn.ReLU6()),
+    ("usual", 5, 2, 8, nn.Hardswish()),
+    ("usual", 7, 1, 8, nn.Identity()),
+    ("same", 3, 2, 1, nn.ReLU6()),
+    ("same", 3, 2, 8, nn.ReLU6()),
+    ("same", 5, 2, 8, nn.ReLU()),
+]
+
+
+@pytest.mark.skipif(not convolution.BF16, reason="oneDNN does not compute in bf16 on this processor")
+@pytest.mark.parametrize(("kind", "kernel", "stride", "groups", "act"), HALF)
+def test_in_bf16_only_rounding_differs(kind: str, kernel: int, stride: int, groups: int, act: nn.Module) -> None:
+    """Maps and kernels are rounded to 8 bits before and after, so that single values differ by up to 2⁻⁸ of the sum."""
+    torch.manual_seed(0)
+    for (height, width), bias in itertools.product([(12, 12), (7, 10), (3, 2)], [True, False]):
+        own = layer(kind, kernel, stride, groups, bias)
+        own.weight.data = own.weight.data.bfloat16().float()
+        x = (2 * torch.randn(3, 8, height, width)).bfloat16().contiguous(memory_format=torch.channels_last)
+        x = x.float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            made = own.with_act(x, own.weight, own.bias, act)  # type: ignore[operator]
+            with torch.no_grad():
+                without = own.with_act(x, own.weight, own.bias, act)  # type: ignore[operator]
+        assert made.dtype == without.dtype == torch.bfloat16
+        wanted = expected(own, x, act)
+        close_in_bf16(made, wanted)
+        close_in_bf16(without, wanted)
+        grad, inputs = torch.randn_like(made), [x, *own.parameters()]
+        found = torch.autograd.grad(made, inputs, grad)
+        for one, other in zip(found, torch.autograd.grad(wanted, inputs, grad.double()), strict=True):
+            assert one.dtype == torch.float32
+            close_in_bf16(one, other)
+
+
+def close_in_bf16(found: Tensor, wanted: Tensor) -> None:
+    """Nearly equal as a whole; a single gradient of a clipped activation may be 0 where rounding moves its value."""
+    found, wanted = found.detach().double(), wanted.detach()
+    assert float((found - wanted).norm()) <= 0.02 * float(wanted.norm())
+
+
+@pytest.mark.skipif(not convolution.BF16, reason="oneDNN does not compute in bf16 on this processor")
+@pytest.mark.parametrize(
+    ("own", "half"),
+    [
+        (Conv2d(8, 8, 5, padding=2, groups=8), True),
+        (Conv2d(8, 8, 3, 2, 1, groups=8), True),
+        (Conv2d(8, 8, 3, padding=2, dilation=2, groups=8), False),
+        (Conv2d(8, 8, 9, padding=4), False),
+        (Conv2d(8, 8, 3, 3), False),
+    ],
+)
+def test_what_one_dnn_computes_incorrectly_in_bf16_is_left_to_pytorch(
+    own: nn.Conv2d, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`training.half` sees the calls of PyTorch's function, and computes them in float32."""
+    x = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+    for context in (torch.enable_grad(), torch.no_grad()):
+        called: list[int] = []
+        by_pytorch = F.conv2d
+        with monkeypatch.context() as patch, context, torch.autocast("cpu", torch.bfloat16):
+            patch.setattr(F, "conv2d", lambda *args: (called.append(1), by_pytorch(*args))[1])  # noqa: B023
+            own(x)
+        assert not called if half else called
+
+
+def test_autocast_leaves_double_precision_as_it_is() -> None:
+    own = Conv2d(8, 8, 1).double()
+    x = torch.randn(2, 8, 4, 4, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert own(x).dtype == torch.float64
+
+
+@pytest.mark.skipif(not convolution.BF16, reason="oneDNN does not compute in bf16 on this processor")
+def test_gradients_of_strided_depthwise_maps_are_computed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bf16 they take more than ten times as long."""
+    dtypes: list[tuple[torch.dtype, bool, bool]] = []
+    own = convolution._gradients
+
+    def noted(grad: Tensor, x: Tensor, weight: Tensor, how: Any, x_wanted: bool, weight_wanted: bool) -> Any:
+        dtypes.append((grad.dtype, x_wanted, weight_wanted))
+        return own(grad, x, weight, how, x_wanted, weight_wanted)
+
+    monkeypatch.setattr(convolution, "_gradients", noted)
+    x = torch.randn(2, 8, 12, 12).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        made = Conv2d(8, 8, 3, 2, 1, groups=8)(x)
+    made.sum().backward()
+    assert dtypes[1:] == [(torch.float32, True, False), (torch.bfloat16, False, True)]
+
+
 def test_only_wanted_gradients_are_computed() -> None:
     own = Conv2d(4, 4, 5, padding=2, groups=4, bias=False)
     x = torch.randn(2, 4, 8, 8).contiguous(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ minutes reach (`benchmarks/results/three_minutes.md`); the thresholds were not t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,21 +36,29 @@ FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
 """Arguments of a pretrained backbone for short training."""
 FEW_VALIDATION = 20
 """Validation images below which the last epoch is kept: their metrics differ more by chance than epochs do."""
+BF16_TIME = 0.85
+"""Time of a step in bf16, as a fraction of one in float32, up to which bf16 is chosen."""
 WHOLE_TRAINING = 3000
 """Number of steps without a budget, from pretrained weights; from random weights four times as many."""
 
 
-def plan(facts: Facts, budget: Budget) -> list[Choice]:
-    """Choose the resolution, the batch, the length and the augmentation of a training run.
+def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
+    """Choose the precision, the resolution, the batch, the length and the augmentation of a training run.
+
+    Args:
+        facts: the training images.
+        budget: what the user has fixed.
+        bf16: whether bf16 may be chosen; False for models whose training in bf16 was not compared.
 
     Raises:
         InputError: fewer than ten steps fit into the time budget.
     """
-    choices = []
+    choices = precision(budget) if bf16 else []
+    budget = replace(budget, given={**budget.given, **{choice.name: choice.value for choice in choices}})
     size = budget.given.get("image_size")
     if size is None:
         choices.append(resolution(facts, budget))
-        size = choices[0].value
+        size = choices[-1].value
     images = seen_images(facts, budget, size)
     if budget.minutes is not None and budget.speed is not None:
         held = images_within(budget.minutes, seconds_per_image(budget, size))  # fewer epochs are the user's wish
@@ -81,6 +90,17 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
             reason = f"validating on {images_shown} then takes at most a tenth of the time"
             choices.append(Choice("validate_every", every, reason))
     return choices
+
+
+def precision(budget: Budget) -> list[Choice]:
+    """bf16 if the processor has it, the weights are pretrained and a step is measured to be clearly faster."""
+    if budget.speed is None or not budget.bf16 or not budget.pretrained or "precision" in budget.given:
+        return []
+    exact, half = (
+        seconds_per_image(replace(budget, given={**budget.given, "precision": name}), USUAL) for name in ("no", "bf16")
+    )
+    reason = f"a step in bf16 takes {half / exact:.2f} of the time of one in float32 on this processor"
+    return [Choice("precision", "bf16" if half <= BF16_TIME * exact else "no", reason)]
 
 
 def resolution(facts: Facts, budget: Budget) -> Choice:
@@ -124,8 +144,9 @@ def seconds_per_image(budget: Budget, size: int) -> float:
     """Time per image, measured at one size (the user's or `USUAL`): it is nearly proportional to the pixels."""
     assert budget.speed is not None
     frozen = FROZEN if budget.pretrained and budget.takes_backbone else {}
+    half = {"precision": "bf16"} if budget.given.get("precision") == "bf16" else {}
     measured = budget.given.get("image_size") or USUAL
-    return budget.speed({"image_size": measured, **frozen}) * (size / measured) ** 2
+    return budget.speed({"image_size": measured, **frozen, **half}) * (size / measured) ** 2
 
 
 def backbone(images: float | None) -> list[Choice]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
+from sightline.models.detection.plan import plan
 from sightline.models.detection.points import Points
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
 from sightline.models.detection.sightline_detector import Assignment, SightlineDetector, sightline_detector
@@ -229,7 +231,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
-        plan=entry.plan,
+        plan=partial(plan, bf16=False),
     )
     for entry in DETECTORS
 )

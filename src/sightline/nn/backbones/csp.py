@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
+from sightline.nn.layers.concatenation import concatenate
 
 
 def square_conv(channels: int, stride: int, norm: NormLayer, separable: bool) -> nn.Sequential:
@@ -82,7 +82,7 @@ class CSPBlock(nn.Module):
         parts = [self.short(x), self.deep(x)]
         for block in self.blocks:
             parts.append(block(parts[-1]))
-        return self.join(torch.cat(parts, 1))
+        return self.join(concatenate(parts))
 
 
 class PyramidPooling(nn.Module):
@@ -107,7 +107,7 @@ class PyramidPooling(nn.Module):
         parts = [self.narrow(x)]
         for _ in range(3):
             parts.append(self.pool(parts[-1]))
-        return self.join(torch.cat(parts, 1))
+        return self.join(concatenate(parts))
 
 
 class CSPBackbone(nn.Module):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.nn.backbones.csp import CSPBlock, square_conv
 from sightline.nn.layers import ConvNormAct, NormLayer, batch_norm
+from sightline.nn.layers.concatenation import concatenate
 
 
 class PathAggregation(nn.Module):
@@ -59,12 +59,12 @@ class PathAggregation(nn.Module):
         finer = [maps[-1]]  # coarse to fine
         for block, x in zip(self.top_down, reversed(maps[:-1]), strict=True):
             up = F.interpolate(finer[-1], size=x.shape[-2:], mode="nearest")
-            joined = block(torch.cat([x, up], 1))
+            joined = block(concatenate([x, up]))
             finer.append(x + joined if self.residual else joined)
         out = [finer.pop()]  # from fine to coarse
         for down, block in zip(self.down, self.bottom_up, strict=True):
             x = finer.pop()
-            joined = block(torch.cat([down(out[-1]), x], 1))
+            joined = block(concatenate([down(out[-1]), x]))
             out.append(x + joined if self.residual else joined)
         return [layer(x) for layer, x in zip(self.maps, out, strict=True)] if self.residual else out
 
