@@ -32,6 +32,12 @@ def scenes() -> Any:
     return sl.scenes(6, 64)
 
 
+@pytest.fixture(autouse=True)
+def without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same choices on all processors; of one with bf16, a step would be measured in both precisions."""
+    monkeypatch.setattr("sightline.training.half.has_bf16", lambda: False)
+
+
 def yolo(place: Path, labels: list[str], size: tuple[int, int] = (100, 50)) -> Any:
     """A dataset of grey images (width, height); YOLO labels do not state the sizes of images."""
     (place / "images").mkdir(parents=True)
