@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from sightline.errors import InputError
 from sightline.models import catalog
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.verbs import planning
-from sightline.verbs.planning import Plan, facts_of, plan_for
+from sightline.verbs.planning import Plan, facts_of
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +171,11 @@ def test_measuring_leaves_nothing_behind(scenes):
 
 def test_the_processes_of_a_training_follow_one_plan(scenes, monkeypatch):
     """What another process measured is taken from the main one."""
-    theirs = [Choice("batch_size", 3, "the main process says so")]
-    monkeypatch.setattr(planning, "agreed", lambda device, function: theirs)
-    entry = catalog.find("sightline_n")
-    given: Mapping[str, Any] = {"image_size": 64}
-    found = plan_for(entry, scenes, None, given, pretrained=False, minutes=1, epochs=None, device="cpu")
-    assert found == Plan((*theirs,))
+    theirs = Plan((Choice("batch_size", 3, "the main process says so"),))
+    monkeypatch.setattr("sightline.verbs.prepare.agreed", lambda device, function: theirs)
+    ready = api.prepare("sightline_n", scenes, settings={"minutes": 1}, device="cpu")
+    assert ready.plan == theirs
+    assert ready.recipe.batch_size == 3
 
 
 def test_the_speed_is_measured_on_the_device_of_the_training(scenes):
