@@ -57,8 +57,9 @@ class Detector(CandidateHooks):
                 f"output_ids must be {len(self.classes)} distinct outputs above 0, one per class, not {self.output_ids}"
             )
         outputs = self.output_ids or list(range(1, len(self.classes) + 1))
-        self._first_output = outputs[0]
-        self._consecutive = outputs == list(range(outputs[0], outputs[0] + len(outputs)))
+        columns = [output - (0 if self.background_output else 1) for output in outputs]
+        whole = slice(columns[0], columns[-1] + 1)  # selects a view
+        self._columns = whole if columns == [*range(whole.start, whole.stop)] else columns
         of_output = [-1] * (max(outputs) + 1)
         for position, output in enumerate(outputs):
             of_output[output] = position
@@ -89,11 +90,7 @@ class Detector(CandidateHooks):
 
     def of_classes(self, outputs: Tensor) -> Tensor:
         """Select the outputs of the model's classes: [..., outputs of the head] → [..., K]."""
-        shift = 0 if self.background_output else -1
-        first, count = self._first_output + shift, len(self.classes)
-        if self._consecutive:  # a view
-            return outputs[..., first : first + count]
-        return outputs.index_select(-1, self._output_of_class + shift)
+        return outputs[..., self._columns]
 
     def classes_of(self, labels: Tensor) -> Tensor:
         """The class ids [...] of outputs of the head [...]; −1 for outputs that belong to no class."""
