@@ -339,6 +339,16 @@ def test_videos_beside_images_and_pages_after_the_first_are_said(tmp_path, folde
         assert pages.startswith(f"{folder / 'e.tif'} has 3 pages, of which only the first is predicted (as in all")
 
 
+def test_a_damaged_second_page_does_not_stop_the_prediction_of_the_first(folder, caplog, monkeypatch):
+    def damaged(path):
+        raise InputError(f"cannot read the image {path}: its second page is damaged")
+
+    whole = predict(Spotter(), folder)
+    monkeypatch.setattr("sightline.deploy.predict.unread_pages", damaged)
+    assert [result.source for result in predict(Spotter(), folder)] == [result.source for result in whole]
+    assert caplog.text == ""
+
+
 def test_to_folder_where_nothing_can_be_read(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"a\.png"):

@@ -277,7 +277,7 @@ def _read_ahead(
     told = False
     for one in read_ahead(read, items, min(4, os.cpu_count() or 1), ahead):
         path = one.item.image
-        if not told and one.image is not None and isinstance(path, Path) and (further := unread_pages(path)):
+        if not told and one.image is not None and isinstance(path, Path) and (further := _further_pages(path)):
             told = True
             log.warning(
                 "%s has %s, of which only the first is predicted (as in all such files); save the others as files of "
@@ -286,6 +286,15 @@ def _read_ahead(
                 counted(further + 1, part_name(path)),
             )
         yield one
+
+
+def _further_pages(path: Path) -> int:
+    """The pages or frames of a file whose first one has been read, whatever its size; 0 if the others are damaged."""
+    try:
+        with unlimited_size():
+            return unread_pages(path)
+    except InputError:
+        return 0
 
 
 def _in_batches(predictions: Iterator[Prediction], size: int) -> Iterator[list[Prediction]]:
