@@ -265,6 +265,6 @@ def test_only_the_main_process_plans_and_the_others_are_told_once(monkeypatch: p
     monkeypatch.setattr(devices, "joined", lambda device: None)
     monkeypatch.setattr(devices, "given_by_main", given_by_main)
     data = sl.scenes(6, 64, seed=0)
-    prepared = prepare("sightline_lite0", data, weights="none", settings={"minutes": 30, "seed": 0}, device="cpu")
+    prepared = prepare("sightline_lite0", data, weights="none", settings={"minutes": 3, "seed": 0}, device="cpu")
     assert prepared.plan.choices
     assert sent == ["begun", "sent"]

@@ -182,22 +182,34 @@ def test_a_model_that_fails_gives_a_sentence(plain):
     assert plain.post("/predict", content=sent()).status_code == 200
 
 
-def test_a_full_queue_and_a_late_answer_get_503():
+def until_it_holds(server: Any, images: int) -> None:
+    """Wait until the queues of a server hold this number of images, for at most a minute."""
+    end = time.monotonic() + 60
+    while sum(one["queue"] for one in server.get("/models").json()) != images:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_full_queue_gets_503_and_those_who_wait_get_their_answers():
     model = Spotter()
     model.open.clear()
-    with client({"a": model}, max_queue=2, timeout=0.4) as small, ThreadPoolExecutor(2) as pool:
+    with client({"a": model}, max_queue=2, timeout=60) as small, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(small.post, "/predict", content=sent()) for _ in range(2)]
-        while sum(one["queue"] for one in small.get("/models").json()) < 2:
-            assert not any(future.done() for future in waiting)
+        until_it_holds(small, 2)
         full = small.post("/predict", content=sent())
         refused(full, 503, "the queue is full (2 images wait)")
         assert full.headers["retry-after"] == "1"
-        for future in waiting:
-            refused(future.result(), 503, "there was no answer within 0.4 seconds")
         model.open.set()
-        model.entered.wait(5)
-        while small.get("/models").json()[0]["queue"]:
-            pass
+        assert [future.result().status_code for future in waiting] == [200, 200]
+
+
+def test_a_late_answer_gets_503_and_its_place_is_given_back():
+    model = Spotter()
+    model.open.clear()
+    with client({"a": model}, max_queue=1, timeout=2) as small:
+        refused(small.post("/predict", content=sent()), 503, "there was no answer within 2 seconds")
+        model.open.set()
+        until_it_holds(small, 0)
         assert small.post("/predict", content=sent()).status_code == 200
 
 
