@@ -23,6 +23,7 @@ from sightline.cli.app import app
 from sightline.data.formats import convert
 from sightline.errors import InputError
 from sightline.training import devices
+from sightline.verbs import planning
 from sightline.verbs.prepare import prepare
 
 DETECTOR, SEGMENTER = "ssdlite320_mobilenet_v2", "lraspp_mobilenet_v3_large"
@@ -264,6 +265,7 @@ def test_only_the_main_process_plans_and_the_others_are_told_once(monkeypatch: p
     monkeypatch.setattr(devices, "world_size", lambda: 2)
     monkeypatch.setattr(devices, "joined", lambda device: None)
     monkeypatch.setattr(devices, "given_by_main", given_by_main)
+    monkeypatch.setattr(planning._Speed, "_measure", lambda speed, arguments: 0.01)  # seconds per image
     data = sl.scenes(6, 64, seed=0)
     prepared = prepare("sightline_lite0", data, weights="none", settings={"minutes": 3, "seed": 0}, device="cpu")
     assert prepared.plan.choices
