@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -84,3 +88,19 @@ def test_times_of_many_sizes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     run(given(2))
     run(given(1))
     assert made == []
+
+
+def test_calls_from_several_threads_run_one_after_another() -> None:
+    """What runs them gives memory that the next call overwrites."""
+    inside = threading.Semaphore(1)
+
+    def general(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert inside.acquire(blocking=False), "two calls at once"
+        time.sleep(0.002)
+        inside.release()
+        return {"side": np.array(inputs["images"].shape[-1])}
+
+    run = PerSize(general, lambda shapes: general, 0.001)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda side: int(run(given(side))["side"]), [4, 8] * 20))
+    assert found == [4, 8] * 20

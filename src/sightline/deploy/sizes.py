@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class PerSize:
 
     A runtime that knows all shapes computes sizes, anchors and the weights of resizing only once, and chooses faster
     forms of some layers. Whatever sizes come, compiling takes at most a tenth (`PATIENCE`) of the time of all calls.
+    Calls from several threads run one after another: what runs them overwrites its memory at the next call.
 
     Args:
         general: runs inputs of any shape.
@@ -38,6 +40,7 @@ class PerSize:
         self._own: OrderedDict[Shapes, Run] = OrderedDict()
         self._spent: OrderedDict[Shapes, float] = OrderedDict()
         self._fails = False
+        self._lock = Lock()
 
     @property
     def shapes(self) -> list[Shapes]:
@@ -45,6 +48,10 @@ class PerSize:
         return list(self._own)
 
     def __call__(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with self._lock:
+            return self._run(given)
+
+    def _run(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         key = tuple((name, value.shape) for name, value in sorted(given.items()))
         own = self._own.get(key)
         if own is not None:
