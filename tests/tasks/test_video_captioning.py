@@ -85,7 +85,8 @@ def test_the_command_line_from_videos_to_a_report(
 
     done("evaluate", "runs/a", "--json", "found.json", "-q")
     measured = json.loads(Path("found.json").read_text())["metrics"]
-    assert measured["caption_score"] == pytest.approx(rows[-1]["val/caption_score"], abs=1e-6)
+    best = max(row["val/caption_score"] for row in rows)  # of two epochs, either may be the best
+    assert measured["caption_score"] == pytest.approx(best, abs=1e-6)
     Path("runs/a/report.html").unlink()
     done("report", "runs/a")
     page = Path("runs/a/report.html").read_text()
