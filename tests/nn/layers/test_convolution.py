@@ -38,23 +38,25 @@ def expected(own: nn.Conv2d, x: Tensor, act: nn.Module) -> Tensor:
     return act(F.conv2d(F.pad(x, sides).double(), own.weight.double(), bias, own.stride, groups=own.groups))
 
 
+LAYERS = [
+    ("usual", 1, 1, 1, nn.ReLU6()),
+    ("usual", 1, 1, 1, nn.SiLU()),
+    ("usual", 1, 2, 1, nn.ReLU()),
+    ("usual", 3, 2, 1, nn.ReLU6()),
+    ("usual", 3, 1, 8, nn.ReLU()),
+    ("usual", 3, 2, 8, nn.Identity()),
+    ("usual", 5, 1, 8, nn.ReLU6()),
+    ("usual", 5, 2, 8, nn.Hardswish()),
+    ("usual", 7, 1, 8, nn.Identity()),
+    ("same", 3, 2, 1, nn.ReLU6()),
+    ("same", 3, 2, 8, nn.ReLU6()),
+    ("same", 5, 2, 8, nn.ReLU()),
+]
+
+
 @pytest.mark.parametrize(
     ("kind", "kernel", "stride", "groups", "act"),
-    [
-        ("usual", 1, 1, 1, nn.ReLU6()),
-        ("usual", 1, 1, 1, nn.SiLU()),
-        ("usual", 1, 1, 1, nn.LeakyReLU()),
-        ("usual", 1, 2, 1, nn.ReLU()),
-        ("usual", 1, 1, 2, nn.Identity()),
-        ("usual", 3, 2, 1, nn.ReLU6()),
-        ("usual", 3, 1, 8, nn.ReLU()),
-        ("usual", 5, 1, 8, nn.ReLU6()),
-        ("usual", 5, 2, 8, nn.Hardswish()),
-        ("usual", 7, 1, 8, nn.Identity()),
-        ("same", 3, 2, 1, nn.ReLU6()),
-        ("same", 3, 2, 8, nn.ReLU6()),
-        ("same", 5, 2, 8, nn.ReLU()),
-    ],
+    [*LAYERS, ("usual", 1, 1, 1, nn.LeakyReLU()), ("usual", 1, 1, 2, nn.Identity())],
 )
 def test_maps_and_gradients_are_those_of_pytorch(
     kind: str, kernel: int, stride: int, groups: int, act: nn.Module
@@ -75,24 +77,8 @@ def test_maps_and_gradients_are_those_of_pytorch(
             torch.testing.assert_close(without.double(), wanted, atol=1e-5, rtol=1e-4)
 
 
-HALF = [
-    ("usual", 1, 1, 1, nn.ReLU6()),
-    ("usual", 1, 1, 1, nn.SiLU()),
-    ("usual", 1, 2, 1, nn.ReLU()),
-    ("usual", 3, 2, 1, nn.ReLU6()),
-    ("usual", 3, 1, 8, nn.ReLU()),
-    ("usual", 3, 2, 8, nn.Identity()),
-    ("usual", 5, 1, 8, nn.ReLU6()),
-    ("usual", 5, 2, 8, nn.Hardswish()),
-    ("usual", 7, 1, 8, nn.Identity()),
-    ("same", 3, 2, 1, nn.ReLU6()),
-    ("same", 3, 2, 8, nn.ReLU6()),
-    ("same", 5, 2, 8, nn.ReLU()),
-]
-
-
 @pytest.mark.skipif(not convolution.BF16, reason="oneDNN does not compute in bf16 on this processor")
-@pytest.mark.parametrize(("kind", "kernel", "stride", "groups", "act"), HALF)
+@pytest.mark.parametrize(("kind", "kernel", "stride", "groups", "act"), LAYERS)
 def test_in_bf16_only_rounding_differs(kind: str, kernel: int, stride: int, groups: int, act: nn.Module) -> None:
     """Maps and kernels are rounded to 8 bits before and after, so that single values differ by up to 2⁻⁸ of the sum."""
     torch.manual_seed(0)

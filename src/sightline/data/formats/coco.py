@@ -18,11 +18,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
@@ -31,10 +29,11 @@ from sightline.data.columns import Columns
 from sightline.data.dataset import Dataset
 from sightline.data.formats import files
 from sightline.data.formats.coco_columns import CocoFile, read_file
+from sightline.data.formats.coco_images import Part, found_images
 from sightline.data.formats.coco_labels import labels_of_all
 from sightline.data.formats.coco_more import add_captions, add_keypoints, add_meshes
 from sightline.data.formats.coco_write import write
-from sightline.data.formats.files import aliases, in_order, none_found, relative, resolve, split_in, split_name
+from sightline.data.formats.files import in_order, none_found, relative, resolve, split_in, split_name
 from sightline.data.formats.image_labels import labelled
 from sightline.data.formats.listing import find_folder, folders_in
 from sightline.data.keypoint_pairs import of_categories
@@ -49,17 +48,7 @@ __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 LOOKED_FOR = "COCO: annotations/*.json, */_annotations.coco.json or *.json with images and annotations"
 _MOST = 200
 """The number of JSON files that are inspected; tools with one JSON per image write many, and those are not COCO."""
-_TRIED = 20
-"""The number of images by which their folder is found."""
 _KIND = re.compile(r"(instances|person_keypoints|captions)_(.+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class _Part:
-    split: str
-    file: Path
-    raw: str
-    """The split's name as written by the tool, including the year."""
 
 
 def recognise(root: Path) -> str | None:
@@ -84,7 +73,7 @@ def read(
     whole = not splits and root.is_dir()
     if splits:
         files_of = {name: _json_of(resolve(root, given)) for name, given in splits.items()}
-        parts = [_Part(name, file, _part(file, root).raw) for name, file in files_of.items()]
+        parts = [Part(name, file, _part(file, root).raw) for name, file in files_of.items()]
     else:
         parts = _parts(root)
     if root.is_file():
@@ -95,7 +84,7 @@ def read(
     # File names are first read without a folder: the images' folder can only be found once the names are known.
     read_files = [read_file(part.file, "", number, known) for number, part in enumerate(parts)]
     found = [
-        _found(root, part, file.columns.names.texts(), images, base)
+        found_images(root, part, file.columns.names.texts(), images, base)
         for part, file in zip(parts, read_files, strict=True)
     ]
     folders = [folder for folder, _ in found]
@@ -199,20 +188,20 @@ def _looks_like_coco(file: Path) -> bool:
     return sum(key in text for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2 or b'"image_id"' in text
 
 
-def _part(file: Path, root: Path) -> _Part:
+def _part(file: Path, root: Path) -> Part:
     """The split of a file, from its name or its folder's name."""
     match = _KIND.fullmatch(file.stem)
     if match:
-        return _Part(split_name(match[2]), file, match[2])
+        return Part(split_name(match[2]), file, match[2])
     if file.name.startswith("_annotations") or (file.parent != root and file.parent.name.lower() != "annotations"):
-        return _Part(split_name(file.parent.name), file, file.parent.name)
-    return _Part(split_in(file.stem) or file.stem, file, file.stem)
+        return Part(split_name(file.parent.name), file, file.parent.name)
+    return Part(split_in(file.stem) or file.stem, file, file.stem)
 
 
-def _parts(root: Path) -> list[_Part]:
+def _parts(root: Path) -> list[Part]:
     """The splits of a folder, or of one file."""
     found = [root] if root.is_file() else _files(root)
-    by_kind: dict[str, list[_Part]] = {}
+    by_kind: dict[str, list[Part]] = {}
     for file in found:
         match = _KIND.fullmatch(file.stem)
         by_kind.setdefault(match[1].lower() if match else "", []).append(
@@ -220,9 +209,9 @@ def _parts(root: Path) -> list[_Part]:
         )
     parts = next((by_kind[kind] for kind in ("instances", "", "person_keypoints", "captions") if kind in by_kind), [])
     if len(parts) == 1 and parts[0].split not in ("train", "val", "test"):
-        return [_Part("all", parts[0].file, parts[0].raw)]
+        return [Part("all", parts[0].file, parts[0].raw)]
     if len({part.split for part in parts}) < len(parts):  # train2014 beside train2017: keep the full names
-        parts = [_Part(part.raw, part.file, part.raw) for part in parts]
+        parts = [Part(part.raw, part.file, part.raw) for part in parts]
     by_name = {part.split: part for part in parts}
     if len(by_name) < len(parts):
         names = ", ".join(relative(part.file, root) for part in parts)
@@ -241,43 +230,6 @@ def _json_of(path: Path) -> Path:
         return found[0]
     names = ", ".join(file.name for file in found[:5]) or "none"
     raise InputError(f"{path} must contain exactly one COCO file to be a split, but contains {names}; name the file")
-
-
-def _found(
-    root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path
-) -> tuple[str, list[str] | None]:
-    """The folder of the split's images, and the ends of the images' paths by which they are found there.
-
-    The second is None if the paths are as stated. Tools write paths of the computer on which the images were labelled,
-    and encode them as addresses (%20).
-    """
-    folder = _folder(root, part, names[:_TRIED], images, base)
-    if not names or any((base / folder / name).is_file() for name in names[:_TRIED]):
-        return folder, None
-    plain = [unquote(name) for name in names]
-    deepest = max(name.count("/") for name in plain[:_TRIED])
-    for depth in range(deepest, -1, -1):
-        ends = ["/".join(name.split("/")[-depth - 1 :]) for name in plain]
-        there = _folder(root, part, ends[:_TRIED], images, base)
-        if any((base / there / name).is_file() for name in ends[:_TRIED]):
-            return (there, ends) if len(set(ends)) == len(set(names)) else (folder, None)
-    return folder, None
-
-
-def _folder(root: Path, part: _Part, names: Sequence[str], images: Path | None, base: Path) -> str:
-    """The folder of the split's images relative to `base`: the one with the first image, else the first that exists."""
-    raws = [part.raw, part.split, *([] if part.split == "all" else aliases(part.raw))]
-    usual = [root, *(find_folder(root, name) or root / name for name in ("images", "data", "JPEGImages"))]
-    above = usual if images is None else [images]
-    places = [find_folder(folder, raw) or folder / raw for folder in above for raw in dict.fromkeys(raws)]
-    places += [part.file.parent, part.file.parent / "images"] if images is None else []
-    places += [*above[1:], above[0]]
-    for place in places:
-        if any((place / name).is_file() for name in names):
-            break
-    else:
-        place = next((p for p in places if p.is_dir() and p not in (part.file.parent, root)), above[0])
-    return files.folder_name(place, base)
 
 
 def _joint(categories: Sequence[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
@@ -323,7 +275,7 @@ def _placed(columns: Columns, own: Classes, joint: Classes, folder: str) -> Colu
     return columns.replace(names=Blob.of(f"{folder}/{n}" for n in columns.names.texts())) if folder else columns
 
 
-def _later(parts: Sequence[_Part], folders: Sequence[str]) -> dict[str, Any]:
+def _later(parts: Sequence[Part], folders: Sequence[str]) -> dict[str, Any]:
     """Loaders of the data in files beside the instances, by column name."""
     later = {}
     for field, kind, add in (("keypoints", "person_keypoints", add_keypoints), ("captions", "captions", add_captions)):

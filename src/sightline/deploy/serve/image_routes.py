@@ -44,9 +44,7 @@ def _add_prediction(router: APIRouter, server: Server) -> None:
     @router.post(
         "/predict",
         summary="Predict an image",
-        response_class=Response,
-        responses={200: texts.PREDICTION, **texts.refusals(*_UPLOADS)},
-        openapi_extra=texts.body(),
+        **_words(texts.PREDICTION),
     )
     async def predict(
         request: Request,
@@ -71,9 +69,7 @@ def _add_drawing(router: APIRouter, server: Server) -> None:
     @router.post(
         "/draw",
         summary="Draw the prediction on the image",
-        response_class=Response,
-        responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS)},
-        openapi_extra=texts.body(),
+        **_words(texts.PICTURE),
     )
     async def draw(request: Request, model: _Model = None, threshold: _Threshold = None) -> Response:
         """The image with what the model found drawn on it, as a PNG."""
@@ -89,9 +85,7 @@ def _add_explanation(router: APIRouter, server: Server) -> None:
     @router.post(
         "/explain",
         summary="Explain a prediction",
-        response_class=Response,
-        responses={200: texts.PICTURE, **texts.refusals(*_UPLOADS), 404: texts.NOT_EXPLAINED},
-        openapi_extra=texts.body(),
+        **_words(texts.PICTURE, not_found=texts.NOT_EXPLAINED),
     )
     async def explain(
         request: Request,
@@ -134,6 +128,12 @@ def _add_explanation(router: APIRouter, server: Server) -> None:
             return png(result)
 
         return Response(await server.answer(request, model, finish, call), media_type="image/png")
+
+
+def _words(answer: Any, not_found: Any = None) -> dict[str, Any]:
+    """What OpenAPI says of an address that takes an image: its body, its answer and its refusals."""
+    responses = {200: answer, **texts.refusals(*_UPLOADS)} | ({} if not_found is None else {404: not_found})
+    return {"response_class": Response, "responses": responses, "openapi_extra": texts.body()}
 
 
 def _loaded(job: Job) -> Loaded:
