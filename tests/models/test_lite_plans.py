@@ -35,6 +35,11 @@ def classifier_speed(at_224: float) -> Any:
     return lambda arguments: at_224 * (arguments["image_size"] / 224) ** 2
 
 
+def slowed(speed: Any, factor: float, half: float = 1) -> Any:
+    """A step `factor` times as long, and `half` times that in bf16."""
+    return lambda arguments: speed(arguments) * factor * (half if arguments.get("precision") == "bf16" else 1)
+
+
 def values(choices: list[Choice]) -> dict[str, Any]:
     found = {choice.name: choice.value for choice in choices}
     assert len(found) == len(choices)
@@ -57,6 +62,27 @@ def test_choices_are_arguments_or_settings(name: str):
     assert {"image_size", "batch_size", "trainable_layers", "validate_every"} <= set(found)
     known = set(find(name).arguments) | set(Recipe.__dataclass_fields__)
     assert set(found) <= known
+
+
+@pytest.mark.parametrize(("half", "precision"), [(0.73, "bf16"), (0.9, "no")])
+def test_bf16_is_chosen_where_a_step_is_clearly_faster(half: float, precision: str):
+    """All that follows is chosen by the steps of that precision."""
+    for planner, facts, exact in (
+        (maps.plan, AERIAL, segmenter_speed(2)),
+        (classes.plan, FLOWERS, classifier_speed(0.2)),
+    ):
+        budget = Budget(minutes=3, pretrained=True, speed=slowed(exact, 1, half), bf16=True)
+        found = planner(facts, budget)
+        chosen = [choice for choice in found if choice.name == "precision"]
+        assert [choice.value for choice in chosen] == [precision]
+        factor = half if precision == "bf16" else 1
+        alone = replace(budget, bf16=False, speed=slowed(exact, factor))
+        rest = [choice for choice in found if choice.name != "precision"]
+        assert rest == planner(facts, alone)
+        by_hand = replace(budget, given={"precision": precision})
+        assert planner(facts, by_hand) == rest
+        for without in (replace(budget, bf16=False), replace(budget, pretrained=False)):
+            assert "precision" not in values(planner(facts, without))
 
 
 def test_random_weights_keep_the_defaults():

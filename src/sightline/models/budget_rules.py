@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from sightline.errors import InputError
-from sightline.models.plan import Choice, Facts
+from sightline.models.plan import Budget, Choice, Facts, Speed
 from sightline.words import counted
 
 TRAINING_SHARE = 0.8
 """Fraction of a time budget that training steps take; reading images, augmentation and validation take the rest."""
+BF16_TIME = 0.85
+"""Time of a step in bf16, as a fraction of one in float32, up to which bf16 is chosen."""
 _VALIDATION_SHARE = 0.1
 _FEWEST_STEPS = 10
 
@@ -32,6 +37,33 @@ def validation_interval(epoch_seconds: float, validation_seconds: float) -> int:
         validation_seconds: time of one validation.
     """
     return max(1, math.ceil(validation_seconds / max(_VALIDATION_SHARE * epoch_seconds, 1e-9)))
+
+
+def precision(budget: Budget, arguments: Mapping[str, Any], allowed: bool = True) -> tuple[list[Choice], Budget]:
+    """bf16 if the processor has it, the weights are pretrained and a step is measured to be clearly faster.
+
+    Args:
+        budget: what the user has fixed, and how a step is measured.
+        arguments: the arguments of the model with which it is measured.
+        allowed: whether bf16 may be chosen; False for models whose training in bf16 was not compared.
+
+    Returns:
+        The choice, or none, and the budget, whose steps are measured in the precision that was chosen or given.
+    """
+    chosen = budget.given.get("precision")
+    choices = []
+    if allowed and chosen is None and budget.speed is not None and budget.bf16 and budget.pretrained:
+        ratio = budget.speed({**arguments, "precision": "bf16"}) / budget.speed(arguments)
+        chosen = "bf16" if ratio <= BF16_TIME else "no"
+        reason = f"a step in bf16 takes {ratio:.2f} of the time of one in float32 on this processor"
+        choices = [Choice("precision", chosen, reason)]
+    if chosen != "bf16" or budget.speed is None:
+        return choices, budget
+    return choices, replace(budget, speed=_in_bf16(budget.speed))
+
+
+def _in_bf16(speed: Speed) -> Speed:
+    return lambda arguments: speed({**arguments, "precision": "bf16"})
 
 
 def whole_training(facts: Facts, seen: float) -> Choice:

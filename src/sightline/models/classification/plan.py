@@ -6,8 +6,16 @@ Pure functions of plain numbers; the rules follow from the trials in benchmarks/
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from sightline.models.budget_rules import images_within, mirroring, require_steps, validation_interval, whole_training
+from sightline.models.budget_rules import (
+    images_within,
+    mirroring,
+    precision,
+    require_steps,
+    validation_interval,
+    whole_training,
+)
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import counted
 
@@ -34,12 +42,15 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
         whole = [] if budget.epochs is not None else [whole_training(facts, 2 * wanted(facts.images))]
         epochs = budget.epochs if budget.epochs is not None else whole[0].value
         return [*choices, *whole, *how_to_learn(epochs * facts.images, facts.images)]
-    minutes, speed = budget.minutes, budget.speed
+    minutes, size = budget.minutes, budget.given.get("image_size")
+    halved, budget = precision(budget, measured(size or SIZES[0]))
+    choices += halved
+    speed = budget.speed
+    assert speed is not None
 
     def held(size: int) -> float:
-        return images_within(minutes, speed({"image_size": size, "norm": "frozen", "trainable_layers": 2}))
+        return images_within(minutes, speed(measured(size)))
 
-    size = budget.given.get("image_size")
     if size is None:
         size = image_size(facts.images, held)
         if size != SIZES[0]:
@@ -55,6 +66,11 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
         reason = f"validating on {counted(facts.validation, 'image')} then takes at most a tenth of the time"
         choices.append(Choice("validate_every", every, reason))
     return choices
+
+
+def measured(size: int) -> dict[str, Any]:
+    """The arguments of the model whose step is measured at an image size in pixels."""
+    return {"image_size": size, "norm": "frozen", "trainable_layers": 2}
 
 
 def wanted(images: int) -> int:

@@ -7,12 +7,11 @@ minutes reach (`benchmarks/results/three_minutes.md`); the thresholds were not t
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sightline.models.budget_rules import images_within, require_steps, validation_interval
+from sightline.models.budget_rules import images_within, precision, require_steps, validation_interval
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import are, counted
 
@@ -36,8 +35,6 @@ FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
 """Arguments of a pretrained backbone for short training."""
 FEW_VALIDATION = 20
 """Validation images below which the last epoch is kept: their metrics differ more by chance than epochs do."""
-BF16_TIME = 0.85
-"""Time of a step in bf16, as a fraction of one in float32, up to which bf16 is chosen."""
 WHOLE_TRAINING = 3000
 """Number of steps without a budget, from pretrained weights; from random weights four times as many."""
 
@@ -53,8 +50,7 @@ def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
     Raises:
         InputError: fewer than ten steps fit into the time budget.
     """
-    choices = precision(budget) if bf16 else []
-    budget = replace(budget, given={**budget.given, **{choice.name: choice.value for choice in choices}})
+    choices, budget = precision(budget, measured(budget), allowed=bf16)
     size = budget.given.get("image_size")
     if size is None:
         choices.append(resolution(facts, budget))
@@ -90,17 +86,6 @@ def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
             reason = f"validating on {images_shown} then takes at most a tenth of the time"
             choices.append(Choice("validate_every", every, reason))
     return choices
-
-
-def precision(budget: Budget) -> list[Choice]:
-    """bf16 if the processor has it, the weights are pretrained and a step is measured to be clearly faster."""
-    if budget.speed is None or not budget.bf16 or not budget.pretrained or "precision" in budget.given:
-        return []
-    exact, half = (
-        seconds_per_image(replace(budget, given={**budget.given, "precision": name}), USUAL) for name in ("no", "bf16")
-    )
-    reason = f"a step in bf16 takes {half / exact:.2f} of the time of one in float32 on this processor"
-    return [Choice("precision", "bf16" if half <= BF16_TIME * exact else "no", reason)]
 
 
 def resolution(facts: Facts, budget: Budget) -> Choice:
@@ -143,10 +128,14 @@ def seen_images(facts: Facts, budget: Budget, size: int) -> float | None:
 def seconds_per_image(budget: Budget, size: int) -> float:
     """Time per image, measured at one size (the user's or `USUAL`): it is nearly proportional to the pixels."""
     assert budget.speed is not None
+    arguments = measured(budget)
+    return budget.speed(arguments) * (size / arguments["image_size"]) ** 2
+
+
+def measured(budget: Budget) -> dict[str, Any]:
+    """The arguments of the model whose step is measured."""
     frozen = FROZEN if budget.pretrained and budget.takes_backbone else {}
-    half = {"precision": "bf16"} if budget.given.get("precision") == "bf16" else {}
-    measured = budget.given.get("image_size") or USUAL
-    return budget.speed({"image_size": measured, **frozen, **half}) * (size / measured) ** 2
+    return {"image_size": budget.given.get("image_size") or USUAL, **frozen}
 
 
 def backbone(images: float | None) -> list[Choice]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sightline.models.budget_rules import images_within, mirroring, require_steps, validation_interval, whole_training
+from sightline.models.budget_rules import (
+    images_within,
+    mirroring,
+    precision,
+    require_steps,
+    validation_interval,
+    whole_training,
+)
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.structures import Size
 from sightline.words import counted
@@ -34,7 +41,8 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     choices = mirroring(facts)
     if not budget.pretrained:
         return choices
-    if budget.minutes is None or budget.speed is None:
+    minutes = budget.minutes
+    if minutes is None or budget.speed is None:
         whole = [] if budget.epochs is not None else [whole_training(facts, 2 * LONG)]
         epochs = budget.epochs if budget.epochs is not None else whole[0].value
         return [*choices, *whole, *how_to_learn(epochs * facts.images)]
@@ -44,21 +52,24 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     at = side
     if side is None and min(facts.image_size) > CROP:
         measured["image_size"] = at = CROP  # a step on whole images could take minutes and exhaust the memory
+    halved, budget = precision(budget, measured)
+    choices += halved
+    assert budget.speed is not None
     per_pixel = budget.speed(measured) / seen_pixels(facts.image_size, at)
     if "image_size" not in budget.given:
-        side = shorter_side(facts.image_size, facts.images, images_within(budget.minutes, per_pixel * pixels))
+        side = shorter_side(facts.image_size, facts.images, images_within(minutes, per_pixel * pixels))
         if side is not None:
             choices.append(
                 Choice(
                     "image_size",
                     side,
-                    f"{budget.minutes:g} minutes hold fewer than {PASSES} passes over {counted(facts.images, 'image')} "
+                    f"{minutes:g} minutes hold fewer than {PASSES} passes over {counted(facts.images, 'image')} "
                     f"of {facts.image_size[1]}×{facts.image_size[0]} pixels at full size",
                 )
             )
     window = crop_pixels(facts.image_size, side)
-    crops = images_within(budget.minutes, per_pixel * window)
-    require_steps(budget.minutes, crops / 4, "this model")
+    crops = images_within(minutes, per_pixel * window)
+    require_steps(minutes, crops / 4, "this model")
     if budget.epochs is not None:
         crops = min(crops, budget.epochs * facts.images)
     choices += how_to_learn(crops)
