@@ -15,7 +15,7 @@ from sightline.models.plan import Budget, Choice, Facts
 from sightline.models.segmentation import plan as maps
 from sightline.training.recipe import Recipe
 
-AERIAL = Facts(images=56, validation=16, image_size=(480, 640))
+AERIAL = Facts(images=56, validation=20, image_size=(480, 640))
 FLOWERS = Facts(images=1000, validation=300, image_size=(160, 240))
 
 
@@ -85,6 +85,18 @@ def test_bf16_is_chosen_where_a_step_is_clearly_faster(half: float, precision: s
             assert "precision" not in values(planner(facts, without))
 
 
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize(
+    ("validation", "given", "kept"), [(19, {}, "last"), (20, {}, None), (19, {"patience": 5}, None)]
+)
+def test_few_validation_images_do_not_choose_the_epoch(
+    validation: int, given: dict[str, Any], kept: str | None, pretrained: bool
+):
+    budget = Budget(pretrained=pretrained, given=given)
+    for planner, facts in ((maps.plan, AERIAL), (classes.plan, FLOWERS)):
+        assert values(planner(replace(facts, validation=validation), budget)).get("keep") == kept
+
+
 def test_random_weights_keep_the_defaults():
     assert maps.plan(AERIAL, Budget(minutes=1, speed=segmenter_speed(1))) == []
     assert classes.plan(FLOWERS, Budget(minutes=1, speed=classifier_speed(1))) == []
@@ -152,8 +164,8 @@ def test_a_size_of_the_user_is_planned_with():
     assert maps.crop_pixels((480, 640), 240) == 240 * 240
     assert maps.crop_pixels((200, 640), None) == 200 * 320
     assert maps.seen_pixels((480, 640), 240) == 240 * 320
-    # an epoch of 56 · 57600 pixels takes 3.2 s; validation of 16 · 76800 pixels, two thirds of a step, takes 0.8 s
-    assert found["validate_every"] == 3
+    # an epoch of 56 · 57600 pixels takes 3.2 s; validation of 20 · 76800 pixels, two thirds of a step, takes 1 s
+    assert found["validate_every"] == 4
 
 
 @pytest.mark.parametrize(("at_224", "size"), [(0.02, 224), (0.03, 192), (0.04, 160), (0.06, 128), (1.0, 128)])

@@ -9,12 +9,14 @@ from typing import Any
 
 from sightline.errors import InputError
 from sightline.models.plan import Budget, Choice, Facts, Speed
-from sightline.words import counted
+from sightline.words import are, counted
 
 TRAINING_SHARE = 0.8
 """Fraction of a time budget that training steps take; reading images, augmentation and validation take the rest."""
 BF16_TIME = 0.85
 """Time of a step in bf16, as a fraction of one in float32, up to which bf16 is chosen."""
+FEW_VALIDATION = 20
+"""Validation images below which the last epoch is kept: their metrics differ more by chance than epochs do."""
 _VALIDATION_SHARE = 0.1
 _FEWEST_STEPS = 10
 
@@ -83,6 +85,16 @@ def mirroring(facts: Facts) -> list[Choice]:
     if facts.mirrors:
         return []
     return [Choice("mirror", False, "class names tell left from right, or are single letters or digits")]
+
+
+def keeping(facts: Facts, budget: Budget) -> list[Choice]:
+    """Keep the last epoch if there are too few validation images to find a better one by."""
+    ends_at_zero = budget.given.get("schedule", "cosine") == "cosine" and budget.given.get("patience") is None
+    if not (0 < facts.validation < FEW_VALIDATION and ends_at_zero):
+        return []
+    shown = counted(facts.validation, "validation image")
+    reason = f"{shown} {are(facts.validation)} too few to compare epochs by; the learning rate ends at zero"
+    return [Choice("keep", "last", reason)]
 
 
 def require_steps(minutes: float, steps: float, what: str) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from sightline.models.budget_rules import images_within, precision, require_steps, validation_interval
+from sightline.models.budget_rules import (
+    images_within,
+    keeping,
+    mirroring,
+    precision,
+    require_steps,
+    validation_interval,
+)
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.words import are, counted
 
@@ -33,8 +40,6 @@ LONG = 8000
 """Number of images from which the whole backbone is trained; an image counts once in each epoch."""
 FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
 """Arguments of a pretrained backbone for short training."""
-FEW_VALIDATION = 20
-"""Validation images below which the last epoch is kept: their metrics differ more by chance than epochs do."""
 WHOLE_TRAINING = 3000
 """Number of steps without a budget, from pretrained weights; from random weights four times as many."""
 
@@ -71,13 +76,8 @@ def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
         epochs = images / facts.images
     choices.append(averaging(epochs * steps_per_epoch))
     choices.append(augmentation(epochs))
-    ends_at_zero = budget.given.get("schedule", "cosine") == "cosine" and budget.given.get("patience") is None
-    if 0 < facts.validation < FEW_VALIDATION and ends_at_zero:
-        shown = counted(facts.validation, "validation image")
-        reason = f"{shown} {are(facts.validation)} too few to compare epochs by; the learning rate ends at zero"
-        choices.append(Choice("keep", "last", reason))
-    if not facts.mirrors:
-        choices.append(Choice("mirror", False, "class names tell left from right, or are single letters or digits"))
+    choices += keeping(facts, budget)
+    choices += mirroring(facts)
     if budget.minutes is not None and budget.speed is not None and facts.validation:
         step = seconds_per_image(budget, size)  # the loss and the metrics each need a forward pass, a third of a step
         every = validation_interval(facts.images * step, facts.validation * step * 2 / 3)

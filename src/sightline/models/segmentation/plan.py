@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline.models.budget_rules import (
     images_within,
+    keeping,
     mirroring,
     precision,
     require_steps,
@@ -38,7 +39,7 @@ def plan(facts: Facts, budget: Budget) -> list[Choice]:
     Raises:
         InputError: fewer than ten steps fit into the time budget.
     """
-    choices = mirroring(facts)
+    choices = [*mirroring(facts), *keeping(facts, budget)]
     if not budget.pretrained:
         return choices
     minutes = budget.minutes
