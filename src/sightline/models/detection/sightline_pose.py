@@ -29,6 +29,7 @@ from sightline.models.entry import Entry, extends
 from sightline.models.model import Losses
 from sightline.nn.heads.mask import zero_loss
 from sightline.nn.heads.point_branch import PointBranch
+from sightline.nn.heads.point_refinement import PointRefinement
 from sightline.ops.keypoints import keypoint_sigmas, keypoint_similarity
 from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
@@ -78,6 +79,7 @@ class SightlinePose(SightlineDetector):
         self.keypoint_branch = keypoint_branch
         self.pose_settings = pose_settings or POSE
         self.num_keypoints = keypoint_branch.values.out_features // 3
+        self.refinement = PointRefinement(keypoint_branch.values.in_features, self.num_keypoints, self.strides[0])
         self.register_buffer("sigmas", keypoint_sigmas(self.num_keypoints), persistent=False)
 
     def extra_fields(self, found: Detections, maps: Sequence[Tensor], points: Points, batch: ImageBatch) -> Detections:
@@ -124,9 +126,18 @@ class SightlinePose(SightlineDetector):
         Returns:
             [D, P, 2] x, y in pixels of the batch, and [D, P] logits of visibility.
         """
-        values = self.keypoint_branch(maps, images, points).float().unflatten(1, (self.num_keypoints, 3))
+        _, place, logits = self.guessed(maps, images, points, boxes)
+        return place, logits
+
+    def guessed(
+        self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `keypoints`, with the positions [D, P, 2] that the point guessed, before those that the map corrected."""
+        known = self.keypoint_branch.features(maps, images, points)
+        values = self.keypoint_branch.values(known).float().unflatten(1, (self.num_keypoints, 3))
         centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        return centre[:, None] + values[..., :2] * size[:, None], values[..., 2]
+        guess = centre[:, None] + values[..., :2] * size[:, None]
+        return guess, self.refinement(maps[0], images, known, guess), values[..., 2]
 
     def keypoint_logits_of(self, batch: ImageBatch, boxes: Tensor, rows: Tensor, classes: Tensor) -> Tensor:
         """Like `Detector.keypoint_logits_of`: whether each keypoint is visible, since the model has no heat maps."""
@@ -160,9 +171,11 @@ class SightlinePose(SightlineDetector):
             goals.append(target.keypoints[of].float())
             frames.append(target.boxes[of].float())
         goal, frame = torch.cat(goals), torch.cat(frames)
-        place, logits = self.keypoints(maps, image, at, boxes[image, at].detach())
+        guess, place, logits = self.guessed(maps, image, at, boxes[image, at].detach())
         areas = (frame[:, 2:] - frame[:, :2]).prod(1)
         similarity, offset, visibility = keypoint_terms(place, logits, goal, areas, self.sigmas)
+        before = keypoint_terms(guess, logits, goal, areas, self.sigmas)
+        similarity, offset = similarity + before[0], offset + before[1]
         s, weight = self.pose_settings, assignment.quality[image, at]
         labelled = weight * (goal[..., 2] > 0).any(1)
         of_labelled, of_all = batch_count(torch.stack([labelled.sum(), weight.sum()]), 1e-6)

@@ -48,5 +48,9 @@ class PointBranch(nn.Module):
 
         Points are numbered map by map, row by row, as in `DecoupledHead`.
         """
+        return self.values(self.features(maps, images, points))
+
+    def features(self, maps: Sequence[Tensor], images: Tensor, points: Tensor) -> Tensor:
+        """What the last layer sees of each selected point: [P, C]. Arguments as for `forward`."""
         rows = [self.branch(x, level).permute(0, 2, 3, 1).flatten(1, 2) for level, x in enumerate(maps)]
-        return self.values(torch.cat(rows, 1)[images, points])
+        return torch.cat(rows, 1)[images, points]
