@@ -221,7 +221,7 @@ def test_where_bf16_is_not_measured():
 
 def test_bf16_is_chosen_only_for_models_with_compared_trainings():
     half = Budget(minutes=3, pretrained=True, speed=in_both(0.5), bf16=True)
-    for name, chosen in (("sightline_lite0", True), ("sightline_lite0_mask", False), ("sightline_lite0_pose", False)):
+    for name, chosen in (("sightline_lite0", True), ("sightline_lite0_pose", True), ("sightline_lite0_mask", False)):
         planner = find(name).plan
         assert planner is not None
         assert ("precision" in values(planner(DATA, half))) is chosen

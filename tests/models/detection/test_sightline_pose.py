@@ -17,6 +17,7 @@ from sightline.models.detection.sightline_detector import Assignment, DenseSetti
 from sightline.models.detection.sightline_pose import PoseSettings, SightlinePose, keypoint_terms
 from sightline.models.saving import load, save
 from sightline.nn.heads.point_branch import PointBranch
+from sightline.nn.heads.point_refinement import PointRefinement
 from sightline.nn.layers import fuse
 from sightline.ops.keypoints import OTHER_SIGMA
 from sightline.structures import Instances
@@ -83,6 +84,42 @@ def test_keypoints_are_relative_to_the_box() -> None:
     assert logits[0].tolist() == [1, -2, 0]
 
 
+# The correction
+
+
+def test_a_correction_follows_its_definition() -> None:
+    torch.manual_seed(0)
+    refine = PointRefinement(6, 3, stride=8, hidden=5)
+    nn.init.normal_(refine.moves.weight)
+    nn.init.normal_(refine.moves.bias)
+    finest, known = torch.randn(2, 6, 4, 4), torch.randn(2, 6)
+    cells = torch.tensor([[[0, 0], [3, 1], [2, 3]], [[1, 1], [0, 2], [3, 3]]])
+    positions = (cells + 0.5) * 8  # at the centres of cells, as x, y
+    images = torch.tensor([1, 0])
+    with torch.no_grad():
+        found = refine(finest, images, known, positions)
+        for d in range(2):
+            for p in range(3):
+                x, y = cells[d, p]
+                value = refine.shown.weight[:, :, 0, 0] @ finest[images[d], :, y, x] + refine.shown.bias
+                value = nn.functional.silu(value + refine.known.weight @ known[d] + refine.kind[p])
+                value = nn.functional.silu(refine.between(value))
+                torch.testing.assert_close(found[d, p], positions[d, p] + 8 * refine.moves(value))
+
+
+def test_a_correction_starts_at_zero_and_leaves_the_guess_alone() -> None:
+    torch.manual_seed(0)
+    refine = PointRefinement(6, 3)
+    positions = (torch.rand(2, 3, 2) * 40 - 4).requires_grad_()
+    finest = torch.randn(1, 6, 4, 4, requires_grad=True)
+    found = refine(finest, torch.tensor([0, 0]), torch.randn(2, 6), positions)
+    assert torch.equal(found, positions)
+    nn.init.normal_(refine.moves.weight)
+    refine(finest, torch.tensor([0, 0]), torch.randn(2, 6), positions).sum().backward()
+    assert positions.grad is None
+    assert float(finest.grad.abs().sum()) > 0
+
+
 # Losses
 
 
@@ -124,15 +161,21 @@ def test_losses_equal_a_loop_over_points() -> None:
     for number, at, of, q in ((0, 9, 1, 0.5), (0, 40, 0, 0.9), (1, 70, 0, 0.7)):
         matches[number, at], quality[number, at] = of, q
     maps = maps_of(model)
+    nn.init.normal_(model.refinement.moves.weight)
     with torch.no_grad():
         found = model.extra_losses(maps, boxes, points, Assignment(matches, quality), targets)
         sums = [0.0, 0.0, 0.0]
         for number, at in ((0, 9), (0, 40), (1, 70)):
             of, q = int(matches[number, at]), float(quality[number, at])
             own = targets[number][of]
-            place = model.keypoints(maps, torch.tensor([number]), torch.tensor([at]), boxes[number, at][None])
+            guess, place, logits = model.guessed(
+                maps, torch.tensor([number]), torch.tensor([at]), boxes[number, at][None]
+            )
             area = (own.boxes[:, 2] - own.boxes[:, 0]) * (own.boxes[:, 3] - own.boxes[:, 1])
-            terms = keypoint_terms(*place, own.keypoints, area, torch.full((3,), OTHER_SIGMA))
+            sigmas = torch.full((3,), OTHER_SIGMA)
+            terms = [*keypoint_terms(place, logits, own.keypoints, area, sigmas)]
+            before = keypoint_terms(guess, logits, own.keypoints, area, sigmas)
+            terms = [terms[0] + before[0], terms[1] + before[1], terms[2]]
             sums = [total + q * float(term) for total, term in zip(sums, terms, strict=True)]
     assert float(found["loss_keypoint"]) == pytest.approx(3.0 * sums[0] / 1.4, rel=1e-4)
     assert float(found["loss_offset"]) == pytest.approx(0.5 * sums[1] / 1.4, rel=1e-4)
@@ -173,14 +216,16 @@ def test_perfect_outputs_are_the_objects_keypoints(monkeypatch: pytest.MonkeyPat
     batch, moved = model.prepare([image(wanted)], [wanted])
     assert moved is not None
     values = torch.cat([ALONG - 0.5, torch.tensor([[3.0], [-3.0], [1.0]])], 1).flatten().repeat(2, 1)
-    monkeypatch.setattr(model.keypoint_branch, "forward", lambda maps, images, points: values)
+    monkeypatch.setattr(model.keypoint_branch, "features", lambda maps, images, points: torch.zeros(2, 64))
+    monkeypatch.setattr(model.keypoint_branch.values, "forward", lambda features: values)
     found = [{"boxes": moved[0].boxes, "labels": moved[0].labels, "points": torch.tensor([0, 1])}]
-    (result,) = model.finish(model.extra_fields(found, [], model.points(batch), batch), batch)
+    maps = maps_of(model, count=1)
+    (result,) = model.finish(model.extra_fields(found, maps, model.points(batch), batch), batch)
     torch.testing.assert_close(result.keypoints[..., :2], wanted.keypoints[..., :2])
     assert result.keypoints[..., 2].tolist() == [[2, 0, 2]] * 2
     assert result.keypoint_scores[0].tolist() == pytest.approx([0.9526, 0.0474, 0.7311], abs=1e-4)
     values[:, 2::3] = torch.tensor([-3.0, -1.0, -2.0])  # the best of each object counts as visible, however low
-    (result,) = model.finish(model.extra_fields(found, [], model.points(batch), batch), batch)
+    (result,) = model.finish(model.extra_fields(found, maps, model.points(batch), batch), batch)
     assert result.keypoints[..., 2].tolist() == [[0, 2, 0]] * 2
 
 

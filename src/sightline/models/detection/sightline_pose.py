@@ -4,15 +4,16 @@ The loss of an object's keypoints is 1 − OKS, the measure itself (section 3.3)
 visible at all (section 3.4).
 
 Departures from the paper, for short training runs: keypoints are predicted relative to the predicted box and in units
-of it, not relative to the cell; and the distance is added to the loss, because OKS has no gradient for keypoints that
-are still far from their place.
+of it, not relative to the cell; the distance is added to the loss, because OKS has no gradient for keypoints that are
+still far from their place; and each keypoint is then corrected by the finest map where it was guessed
+(`PointRefinement`), because one cell knows little of what lies several cells away. Guesses and corrected keypoints have
+the same losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class SightlinePose(SightlineDetector):
 
     Args:
         base: the detector whose parts are used.
-        keypoint_branch: x, y and visibility of P keypoints for selected points.
+        keypoint_branch: x, y and visibility of P keypoints for selected points; their positions are then corrected.
         pose_settings: settings of the keypoints.
     """
 
@@ -132,7 +133,7 @@ class SightlinePose(SightlineDetector):
     def guessed(
         self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `keypoints`, with the positions [D, P, 2] that the point guessed, before those that the map corrected."""
+        """As `keypoints`, after the positions [D, P, 2] that the points guess before they are corrected."""
         known = self.keypoint_branch.features(maps, images, points)
         values = self.keypoint_branch.values(known).float().unflatten(1, (self.num_keypoints, 3))
         centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
@@ -152,11 +153,11 @@ class SightlinePose(SightlineDetector):
         assignment: Assignment,
         targets: Sequence[Instances],
     ) -> Losses:
-        """The losses of the keypoints of assigned points, weighted by the points' quality."""
+        """The losses of the guessed and the corrected keypoints of assigned points, weighted by the points' quality."""
         image, at = (assignment.matches >= 0).nonzero(as_tuple=True)  # image by image
         if not len(at):
             batch_count(boxes.new_zeros(2), 1e-6)  # other processes may have some, and wait for this count
-            zero = zero_loss(self.keypoint_branch)
+            zero = zero_loss(self.keypoint_branch, self.refinement)
             return {"loss_keypoint": zero, "loss_offset": zero, "loss_visibility": zero}
         goals, frames = [], []
         for matches, target in zip(assignment.matches, targets, strict=True):
@@ -173,9 +174,9 @@ class SightlinePose(SightlineDetector):
         goal, frame = torch.cat(goals), torch.cat(frames)
         guess, place, logits = self.guessed(maps, image, at, boxes[image, at].detach())
         areas = (frame[:, 2:] - frame[:, :2]).prod(1)
+        unlike, far, _ = keypoint_terms(guess, logits, goal, areas, self.sigmas)
         similarity, offset, visibility = keypoint_terms(place, logits, goal, areas, self.sigmas)
-        before = keypoint_terms(guess, logits, goal, areas, self.sigmas)
-        similarity, offset = similarity + before[0], offset + before[1]
+        similarity, offset = similarity + unlike, offset + far
         s, weight = self.pose_settings, assignment.quality[image, at]
         labelled = weight * (goal[..., 2] > 0).any(1)
         of_labelled, of_all = batch_count(torch.stack([labelled.sum(), weight.sum()]), 1e-6)
@@ -244,7 +245,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
-        plan=partial(plan, bf16=False),
+        plan=plan,
     )
     for entry in DETECTORS
 )
