@@ -49,6 +49,9 @@ def lively(
     """
     torch.manual_seed(seed)
     model = sl.create_model(name, classes, **arguments)
+    for parameter in model.parameters():
+        if parameter.ndim > 1 and not parameter.any():  # layers that start at zero hide what is before them
+            parameter.data.normal_(0, 0.5 * parameter[0].numel() ** -0.5)
     norms = [(m, m.momentum) for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
     for norm, _ in norms:
         norm.reset_running_stats()
