@@ -83,6 +83,9 @@ def test_keras_retinanet_without_header(tmp_path: Path):
         ("path;x_center;y_center;width;height;label\na.jpg;10;20;4;8;x\n", (8, 16, 12, 24)),
         ("label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\nx,1,2,3,4,a.jpg,64,48\n",
          (1, 2, 4, 6)),  # makesense.ai
+        ("path;x_center;y_center;width;height;label\na.jpg;10,5;20;4,0;8,5;x\n", (8.5, 15.75, 12.5, 24.25)),
+        ("filename\tclass\txmin\tymin\txmax\tymax\na.jpg\tx\t0,25\t0,5\t0,5\t1,0\n", (16, 24, 32, 48)),
+        ('filename;class;bbox\na.jpg;x;"[1, 2, 3, 4]"\n', (1, 2, 4, 6)),
         ("class_name,class_id,image_id,x0,y0,x1,y1\nx,7,a,1,2,3,4\n", (1, 2, 3, 4)),
         ("image\tleft\ttop\tright\tbottom\tcls\na.jpg\t1\t2\t3\t4\tx\n", (1, 2, 3, 4)),
         ("filename,width,height,xmin,ymin,xmax,ymax,class\na.jpg,64,48,0.25,0.5,0.5,1.0,x\n", (16, 24, 32, 48)),

@@ -95,6 +95,8 @@ def test_shapes_groups_and_marks(tmp_path: Path):
     assert json.loads(columns.extra["other"][7]) == {"colour": "red & blue"}
     assert json.loads(columns.extra["other"][1]) == {"z_order": "2"}
     assert data.image_extra(0) == {"tags": ["night"]}
+    (note,) = data.notes
+    assert note.startswith("1 image has tags, such as 'night', which are kept beside the objects but are no classes")
     again = open_dataset(convert(data, tmp_path / "out", "cvat").folder)
     assert everything(again) == everything(data)
     assert again.columns.extra["other"] == columns.extra["other"]
@@ -204,3 +206,25 @@ class TestReal:
         assert everything(data)["all", "frame_000010.png"][0] == ("II", 3, 4, 10, 5)
         assert [len(rows(data, i)) for i in range(3)] == [2, 1, 0]
         assert data.columns.extra["track"].tolist() == [0, 1, 2]
+
+
+def test_tags_without_any_shape_are_the_classes_of_the_images(tmp_path: Path):
+    for name in "abc":
+        picture(tmp_path / "images" / f"{name}.jpg")
+    tags = {"a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": []}
+
+    def written(tags: dict[str, list[str]]) -> None:
+        body = "".join(image("".join(f'<tag label="{t}"/>' for t in own), name) for name, own in tags.items())
+        text(tmp_path / "annotations.xml", document(body, "eel dog cat"))
+
+    written(tags)
+    data = open_dataset(tmp_path)
+    assert data.kind == "class_scores"
+    assert list(data.classes) == ["dog", "cat"]
+    assert data.columns.image_labels is not None
+    assert [(data.image_name(i), data.columns.image_labels[i]) for i in range(2)] == [("a.jpg", 1), ("b.jpg", 0)]
+    assert len(data) == 2
+    assert data.notes[-1] == "1 image without a class, left out; the first is images/c.jpg"
+    written(tags | {"c.jpg": ["cat", "dog"]})
+    with pytest.raises(InputError, match=r"c\.jpg has the tags cat, dog, but an image has one class; keep one"):
+        open_dataset(tmp_path)

@@ -169,9 +169,12 @@ class TestCsv:
             ("image,label,class_name\na.jpg,0,cat\nb.jpg,1,dog\n", "image from image; class from class_name"),
             ("a.jpg,cat\nb.jpg,dog\n", "columns by position: image from 1; class from 2"),
             ('"Image ID" , Label\n"a"," cat "\n\nb,dog\n', "image from Image ID; class from Label"),
+            ("filename, Unlabeled, dog, cat\na.jpg, 0, 0, 1\nsub/b.jpg, 0, 1, 0\n",
+             "image from filename; class from the 3 columns from Unlabeled to cat (1 marks the class)"),
+            ("image;cat;dog\na.jpg;1.0;0.0\nb.jpg;;True\n", "class from the 2 columns from cat to dog"),
             ("filename,width,height,class\na.jpg,64,48,cat\nb.jpg,64,48,dog\n", "class from class"),
         ],
-    )
+    )  # fmt: skip
     def test_columns(self, tmp_path: Path, content: str, how: str, caplog: pytest.LogCaptureFixture) -> None:
         pictures(tmp_path, "images/a.jpg", "images/sub/b.jpg")
         text(tmp_path / "l.csv", content)
@@ -231,6 +234,21 @@ class TestCsv:
         data = open_dataset(tmp_path, lenient=True)
         assert {name: label for (_, name), label in labels(data).items()} == kept
 
+    @pytest.mark.parametrize(
+        ("row", "sentence"),
+        [
+            ("b.jpg,1,1,0", r"row 3 marks 2 classes \(cat, dog\), but an image has one class; keep one"),
+            ("b.jpg,0,0,0", r"row 3 has no class for b\.jpg"),
+            ("b.jpg,0,2,0", r"row 3 has '2' in the column dog, but columns of classes have 0 or 1"),
+        ],
+    )
+    def test_mistakes_in_columns_of_classes(self, tmp_path: Path, row: str, sentence: str) -> None:
+        pictures(tmp_path, "a.jpg", "b.jpg")
+        text(tmp_path / "l.csv", f"file,cat,dog,eel\na.jpg,0,1,0\n{row}\n")
+        with pytest.raises(InputError, match=sentence):
+            open_dataset(tmp_path)
+        assert labels(open_dataset(tmp_path, lenient=True)) == {("all", "a.jpg"): "dog"}
+
     def test_a_class_that_was_not_given(self, tmp_path: Path) -> None:
         pictures(tmp_path, "a.jpg", "b.jpg")
         text(tmp_path / "l.csv", "file,label\na.jpg,cat\nb.jpg,dog\n")
@@ -247,6 +265,9 @@ class TestCsv:
             "ImageId,EncodedPixels\na.jpg,1 2 3\n",
             "filename,class,xmin,ymin\na.jpg,cat,1,2\n",  # a box that lacks two corners
             "id,name,age\n1,Ann,33\n",
+            "file,smiling,width\na.jpg,1,64\n",
+            "file,smiling\na.jpg,1\n",
+            "id,smiling,young\n1,1,0\n",
         ],
     )
     def test_tables_of_something_else(self, tmp_path: Path, content: str) -> None:

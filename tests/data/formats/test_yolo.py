@@ -194,7 +194,7 @@ class TestContent:
             open_dataset(tmp_path, classes=["cat"])
 
     @pytest.mark.parametrize(
-        "line", ["0 0.5 0.5 0.1", "x 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 0.9", "-1 0 0 1 1", "1.5 0 0 1 1"]
+        "line", ["0 0.5 0.5 0.1", "x 0.5 0.5 0.1 0.1", "0 0.5 0.5 0.1 0.1 1.5", "-1 0 0 1 1", "1.5 0 0 1 1"]
     )
     def test_broken_lines(self, tmp_path: Path, line: str):
         self.one(tmp_path, LINE + "\n" + line + "\n")
@@ -202,6 +202,22 @@ class TestContent:
             InputError, match=rf"a\.txt: line 3 is '{line}', but a line must be a class id and the box's"
         ):
             open_dataset(tmp_path)
+
+    @pytest.mark.parametrize("tail", ["0.87", "1", "0", "12", "0.87 12"])
+    def test_confidences_and_track_numbers_of_predictions(self, tmp_path: Path, tail: str):
+        data = open_dataset(self.one(tmp_path, f"{LINE}{LINE.strip()} {tail}\n"))
+        assert rows(data, 0) == [("dog", *BOX)] * 2
+        assert [note for note in data.notes if "confidence" in note] == [
+            "1 line of the label files ends in a confidence or a track number, as predictions do; it is not used, and "
+            "all objects count as true"
+        ]
+
+    def test_seven_numbers_that_may_be_a_triangle_are_one(self, tmp_path: Path):
+        data = open_dataset(self.one(tmp_path, "1 0.25 0.25 0.75 0.25 0.75 1\n"))
+        assert data.format == "yolo-seg"
+        assert rows(data, 0) == [("dog", 16, 12, 48, 48)]
+        with pytest.raises(InputError, match="nothing but a confidence or a track number after a box"):
+            open_dataset(self.one(tmp_path, "1 0.25 0.25 0.75 0.25 0.75 1 0.9\n"))
 
     def test_unknown_id(self, tmp_path: Path):
         with pytest.raises(

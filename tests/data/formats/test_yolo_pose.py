@@ -42,6 +42,21 @@ def test_two_numbers_each(tmp_path: Path):
     assert data.keypoint_swap is None
 
 
+def test_confidences_of_predicted_keypoints_are_visibilities(tmp_path: Path):
+    points = "0.5 0.25 0.93 0.25 0.75 0.5 0.9 0.9 0.07"
+    lines = f"{BOX} {points} 0.81\n{BOX} {points}\n{BOX} 0.9\n"
+    data = open_dataset(pose(tmp_path, lines, "kpt_shape: [3, 3]\n")).with_fields("keypoints")
+    expected = [[32, 12, 2], [16, 36, 2], [0, 0, 0]]
+    assert data.target(0).keypoints.tolist() == [expected, expected, [[0, 0, 0]] * 3]
+    assert [note for note in data.notes if note.startswith("3 lines of the label files end in a confidence")]
+
+
+def test_one_keypoint_is_no_confidence_and_track_number(tmp_path: Path):
+    data = open_dataset(pose(tmp_path, f"{BOX} 0.5 1\n", "kpt_shape: [1, 2]\n")).with_fields("keypoints")
+    assert data.target(0).keypoints.tolist() == [[[32, 48, 2]]]
+    assert not any("confidence" in note for note in data.notes)
+
+
 @pytest.mark.parametrize("names", ["{0: [nose, left_eye, right_eye]}", "[nose, left_eye, right_eye]"])
 def test_names_give_the_pairs(tmp_path: Path, names: str):
     data = open_dataset(pose(tmp_path, f"{BOX}\n", f"kpt_shape: [3, 3]\nkpt_names: {names}\n"))

@@ -46,8 +46,8 @@ def test_boxes_among_polygons(tmp_path: Path):
 
 def test_a_polygon_of_two_points_is_a_box_and_of_two_and_a_half_none(tmp_path: Path):
     assert rows(open_dataset(folder(tmp_path, "0 0.25 0.5 0.5 0.5\n")), 0) == [("cat", 0, 12, 32, 36)]
-    folder(tmp_path, "0 0.25 0.5 0.5 0.5 0.7\n")
-    with pytest.raises(InputError, match=r"a\.txt: line 1 is '0 0.25 0.5 0.5 0.5 0.7', but a line must be"):
+    folder(tmp_path, "0 0.25 0.5 0.5 0.5 1.7\n")
+    with pytest.raises(InputError, match=r"a\.txt: line 1 is '0 0.25 0.5 0.5 0.5 1.7', but a line must be"):
         open_dataset(tmp_path)
 
 

@@ -18,10 +18,10 @@ Columns are found by name in any order; `dataset.notes` says how each column was
 - without a header: keras-retinanet's path,x1,y1,x2,y2,class.
 
 If box corners or a "bbox" column exist, width and height are those of the image. Coordinates are pixels, or fractions
-of the image size if none is greater than 1. Image names may lack folders and extensions. A row without coordinates is
-an image without objects. A column such as "split" defines the splits. Without a class column, all objects have one
-class. Classes are in the order of classes.csv (one name,id per line) if it exists, else sorted. Images without a row
-are left out, and `dataset.notes` gives their number.
+of the image size if none is greater than 1; between semicolons or tabs they may have decimal commas. Image names may
+lack folders and extensions. A row without coordinates is an image without objects. A column such as "split" defines the
+splits. Without a class column, all objects have one class. Classes are in the order of classes.csv (one name,id per
+line) if it exists, else sorted. Images without a row are left out, and `dataset.notes` gives their number.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 LOOKED_FOR = "CSV: *.csv with columns for the image, the box and the class"
 _ALL_PARTS = 1.01
 """Coordinates up to this value may be fractions of the image size: tools round slightly above 1."""
+_DECIMAL_COMMA = re.compile(r"^\s*([-+]?\d+),(\d+)\s*$")
 _NO_BOX = frozenset(["", "nan", "none", "null", "[]"])
 
 
@@ -127,6 +128,8 @@ def _read_file(path: Path, split: str) -> _File:
     text = read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     rows = parse_csv(text, path, delimiter_of(first))
+    if delimiter_of(first) != ",":
+        rows = [[_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] for row in rows]
     columns = HEADERLESS if rows and is_headerless(rows[0]) else find_columns(rows[0] if rows else [])
     if columns is None:
         raise InputError(f"{path} has no columns for the image and the box; name them filename, xmin, ymin, xmax, ymax")

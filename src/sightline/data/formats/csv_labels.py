@@ -8,6 +8,8 @@ column was read:
 - the image: filename, file, path, image, image_id, id and similar names;
 - the class: class, label, category, name, breed and similar names, with names or numbers; a column with names is
   preferred;
+- instead of the class, one column per class with 1 for the image's class and 0 for the others (Roboflow's
+  _classes.csv, whose images have one class each);
 - the split, if there is a column such as "split";
 - without a header: path,class or path,class,split.
 
@@ -50,17 +52,22 @@ _IMAGE = (*IMAGE, *_NUMBERS)
 _LABEL = (*LABEL, "breed", "species", "diagnosis", "labels")
 _NAMES_CLASSES = (CLASSES, "class_mapping.csv")
 """Files with class names, not image names."""
+_BITS = {"0": False, "1": True, "0.0": False, "1.0": True, "": False, "False": False, "True": True}
 _FILE = "labels.csv"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns; `header` is empty if the file has none."""
+    """Positions of the columns; `header` is empty if the file has none.
+
+    `one_hot` are the columns of the classes if there is one per class; `label` is then the first of them.
+    """
 
     image: int
     label: int
     split: int | None = None
     header: tuple[str, ...] = ()
+    one_hot: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         def named(position: int) -> str:
@@ -68,7 +75,32 @@ class _Columns:
 
         split = "" if self.split is None else f"; split from {named(self.split)}"
         how = "columns" if self.header else "columns by position"
-        return f"{how}: image from {named(self.image)}; class from {named(self.label)}{split}"
+        label = named(self.label)
+        if self.one_hot:
+            label = f"the {len(self.one_hot)} columns from {label} to {named(self.one_hot[-1])} (1 marks the class)"
+        return f"{how}: image from {named(self.image)}; class from {label}{split}"
+
+    def label_of(self, cells: Sequence[str], where: str) -> str:
+        """The class in a row's cells, "" if it has none.
+
+        Raises:
+            InputError: a column of a class has neither 0 nor 1, or several have 1.
+        """
+        if not self.one_hot:
+            return cells[self.label]
+        wrong = next((k for k in self.one_hot if cells[k] not in _BITS), None)
+        if wrong is not None:
+            raise InputError(
+                f"{where} has {cells[wrong]!r} in the column {self.header[wrong]}, but columns of classes have 0 or 1; "
+                "correct it"
+            )
+        marked = [self.header[k] for k in self.one_hot if _BITS[cells[k]]]
+        if len(marked) > 1:
+            raise InputError(
+                f"{where} marks {len(marked)} classes ({', '.join(marked[:4])}), but an image has one class; keep one, "
+                "or remove the line"
+            )
+        return marked[0] if marked else ""
 
 
 @dataclass(frozen=True)
@@ -142,12 +174,26 @@ def _find(rows: Sequence[Sequence[str]]) -> _Columns | None:
     plain = plain_names(header)
     image = next((plain.index(name) for name in _IMAGE if name in plain), None)
     label = next((plain.index(name) for name in _LABEL if name in plain and plain.index(name) != image), None)
-    if image is None or label is None or OF_BOXES & {*plain}:
+    if image is None or OF_BOXES & {*plain}:
         return None
+    if label is None:
+        return _one_column_per_class(header, rows[1:2], image)
     if plain[image] in _NUMBERS and not (len(rows) > 1 and image < len(rows[1]) and is_image(rows[1][image].strip())):
         return None if len(plain) > 2 else _Columns(image, label, None, tuple(header))
     split = next((plain.index(name) for name in SPLIT if name in plain), None)
     return _Columns(image, label, split, tuple(header))
+
+
+def _one_column_per_class(header: list[str], rows: Sequence[Sequence[str]], image: int) -> _Columns | None:
+    """The columns if all but those of image and split have 0 or 1 in the first row, and are at least two."""
+    plain = plain_names(header)
+    split = next((plain.index(name) for name in SPLIT if name in plain), None)
+    rest = tuple(k for k in range(len(header)) if k not in (image, split))
+    if len(rest) < 2 or not all(header[k] for k in rest) or not rows or len(rows[0]) < len(header):
+        return None
+    if not is_image(rows[0][image].strip()) or any(rows[0][k].strip() not in _BITS for k in rest):
+        return None
+    return _Columns(image, rest[0], split, tuple(header), rest)
 
 
 def _read_file(path: Path, split: str) -> tuple[_Columns, list[Listed]]:
@@ -170,9 +216,10 @@ def _read_file(path: Path, split: str) -> tuple[_Columns, list[Listed]]:
                     f"{where} has {len(row)} fields, but there are {width} columns; put quotes around text with commas"
                 )
             cells = [cell.strip() for cell in [*row, *[""] * (width - len(row))]]
-            name, label = cells[columns.image], cells[columns.label]
+            name = cells[columns.image]
             if not name:
                 raise InputError(f"{where} has no image name; write it, or remove the line")
+            label = columns.label_of(cells, where)
             if not label:
                 raise InputError(f"{where} has no class for {name}; write one, or remove the line")
             own = cells[columns.split] if columns.split is not None else ""
@@ -186,6 +233,8 @@ def _read_file(path: Path, split: str) -> tuple[_Columns, list[Listed]]:
 
 def _with_names(columns: _Columns, rows: Sequence[Sequence[str]]) -> _Columns:
     """Replace a class column that contains only numbers by one that contains names, if there is one."""
+    if columns.one_hot:
+        return columns
     plain = plain_names(columns.header)
     for name in (name for name in (plain[columns.label], *_LABEL) if name in plain) if plain else ():
         k = plain.index(name)

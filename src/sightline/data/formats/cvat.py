@@ -9,7 +9,8 @@ These layouts are recognised:
 Images contain box, polygon, polyline, points, ellipse, mask, cuboid and skeleton shapes;
 `sightline.data.formats.shapes` describes how they are read (a cuboid or skeleton becomes the bounding box of its
 points). Polygons with the same label and group_id are parts of one object. Classes are the file's labels in order.
-"occluded" is a flag; attributes are kept in the extra column "other", and an image's tags in its extra data.
+"occluded" is a flag; attributes are kept in the extra column "other", and an image's tags in its extra data. If no
+image has a shape, the tags are the classes of the images, one each.
 
 A video's tracks become objects of its frames, with the track id in the extra column "track". Frames in which a track is
 outside have no object. Frames are images whose name ends in the frame number (frame_000010.png); nothing is
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 from sightline.data.dataset import Dataset
-from sightline.data.formats import files, shapes
+from sightline.data.formats import cvat_tags, files, shapes
 from sightline.data.formats.cvat_write import write
 from sightline.data.formats.gather import Gather, place_of
 from sightline.data.malformed import skip_label
@@ -118,6 +119,14 @@ def read(
     if not there:
         raise files.none_found(home, missing, "in images/ and beside the file")
     columns, known = gather.finish()
+    tags = [
+        (file.path, image.name, image.tags)
+        for split in split_names
+        for file in read_files
+        for image in file.images
+        if image.split == split
+    ]
+    by_tags = not columns.objects and any(own for *_, own in tags) and not any(file.is_video for file in read_files)
     left_out = [] if splits else files.unlisted_beside(root, columns, base)
     label_files = tuple(next(f.path for f in read_files for i in f.images if i.split == split) for split in split_names)
     source = Source(
@@ -132,8 +141,9 @@ def read(
         orphans=tuple(
             f"{file.path.name}: frame {number}" for file in read_files for number in file.frames if file.is_video
         ),
+        notes=() if by_tags else tuple(cvat_tags.notes_on(tags)),
     )
-    return Dataset(source)
+    return cvat_tags.classified(source, tags, classes) if by_tags else Dataset(source)
 
 
 def _looks_like_cvat(file: Path) -> bool:
@@ -194,7 +204,7 @@ def _image(path: Path, element: Element, split: str) -> _Image:
     image = _Image(name, files.split_name(subset) if subset else split, size if all(size) else (0, 0))
     for child in element:
         if child.tag == "tag":
-            image.tags.append(child.get("label") or "")
+            image.tags.append((child.get("label") or "").strip())
         elif child.tag in _SHAPES:
             image.objects.append(_Object(child, (child.get("label") or "").strip()))
     return image

@@ -13,7 +13,8 @@ An entry of data.yaml that is listed in its `stand_ins` (see `write`) is not a s
 
 Folder names and suffixes are case-insensitive. Lines with polygons (YOLO-seg) are read, too: the polygon is the
 segmentation, and the box is the bounding box of its points. A dataset with any polygon has the format "yolo-seg". A
-line of five numbers is a box in both formats. If data.yaml contains `kpt_shape`, lines are boxes with keypoints, and
+line of five numbers is a box in both formats. A confidence or track number after a box, as in predictions, is ignored,
+and a note gives the number of such lines. If data.yaml contains `kpt_shape`, lines are boxes with keypoints, and
 the format is "yolo-pose" (see `sightline.data.formats.yolo_pose`).
 
 A split whose folder or list does not exist is recorded as missing; it is not replaced by another.
@@ -41,6 +42,7 @@ from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime.reading_ahead import read_ahead
 from sightline.structures import Classes, Size
+from sightline.words import counted
 
 LOOKED_FOR = "YOLO: data.yaml, obj.data, images/ with labels/*.txt, or *.txt beside images"
 
@@ -99,7 +101,7 @@ def read(
     if not any(part.pairs for part in layout.parts):
         raise files.none_found(root, orphans, "for images beside the labels and in images/")
     base = files.naming_root(layout.root, images)
-    columns, known = _columns(layout, classes, base)
+    columns, known, predicted = _columns(layout, classes, base)
     keypoints = layout.keypoints
     kind = "yolo-pose" if keypoints is not None else "yolo-seg" if columns.segmentations.data.size else "yolo"
     source = Source(
@@ -112,7 +114,11 @@ def read(
         orphans=tuple(dict.fromkeys(orphans)),
         left_out=tuple(layout.left_out if splits else [*layout.left_out, *_in_no_split(layout, columns, base)]),
         missing_splits=layout.missing,
-        notes=(*layout.notes, *(_unnamed(known) if layout.names is None and classes is None else ())),
+        notes=(
+            *layout.notes,
+            *(_unnamed(known) if layout.names is None and classes is None else ()),
+            *_of_predictions(predicted),
+        ),
         keypoint_names=() if keypoints is None else keypoints.names,
         keypoint_swap=None if keypoints is None else keypoints.swap,
     )
@@ -127,6 +133,16 @@ def _unnamed(classes: Classes) -> list[str]:
     return [f"no file names the classes, so they are called {called}; a classes.txt names them, one per line"]
 
 
+def _of_predictions(lines: int) -> list[str]:
+    """A note on lines that end in a confidence or a track number."""
+    if not lines:
+        return []
+    return [
+        f"{counted(lines, 'line')} of the label files {'ends' if lines == 1 else 'end'} in a confidence or a track "
+        "number, as predictions do; it is not used, and all objects count as true"
+    ]
+
+
 def _in_no_split(layout: yolo_layout.Layout, columns: Columns, base: Path) -> list[str]:
     """Images beside those of the splits, if a description or lists define what belongs to them."""
     tops = [part.image_folder for part in layout.parts]
@@ -135,7 +151,8 @@ def _in_no_split(layout: yolo_layout.Layout, columns: Columns, base: Path) -> li
     return files.unlisted(Path(os.path.commonpath(tops)), columns.names.texts(), base)
 
 
-def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Path) -> tuple[Columns, Classes]:
+def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Path) -> tuple[Columns, Classes, int]:
+    """The columns, the classes, and the number of lines with a confidence or a track number."""
     names = layout.names
     if names is None and classes is not None:
         names = dict(enumerate(classes))
@@ -159,9 +176,9 @@ def _columns(layout: yolo_layout.Layout, classes: Sequence[str] | None, base: Pa
         columns = columns.replace(keypoints=points)
     if names is None:
         count = int(columns.labels.max()) + 1 if columns.objects else 0
-        return columns, Classes(str(k) for k in range(count))
+        return columns, Classes(str(k) for k in range(count)), lines.predicted
     own = files.class_names(names.values(), layout.names_file or layout.root)
-    return columns, own if given is None else given
+    return columns, own if given is None else given, lines.predicted
 
 
 def write(dataset: Dataset, out: Path, symlink: bool = False) -> Counter[str]:

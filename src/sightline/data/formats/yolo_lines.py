@@ -45,6 +45,8 @@ class Lines:
         classes: the classes that the objects' ids refer to; None for `names` by increasing id.
         keypoints: keypoints after each box; None for boxes and polygons.
         keypoint_rows: [P, 3] (x, y, visibility) for each object, if there are keypoints.
+        predicted: number of lines with a confidence or a track number at the end (see `without_confidence`), or with
+            confidences of keypoints in place of visibilities.
     """
 
     builder: Builder
@@ -52,6 +54,7 @@ class Lines:
     classes: Classes | None
     keypoints: Keypoints | None = None
     keypoint_rows: list[np.ndarray] = field(default_factory=list)
+    predicted: int = 0
 
     def __post_init__(self) -> None:
         self._places = None if self.names is None else {id: k for k, id in enumerate(self.names)}
@@ -86,6 +89,8 @@ class Lines:
             raise self._wrong(where, line) from None
         if len(values) < 5 or id != values[0] or id < 0:
             raise self._wrong(where, line)
+        given = len(values)
+        values = without_confidence(values, self.keypoints)
         points = self._points(values[5:]) if self.keypoints is not None else None
         if self.keypoints is None and len(values) > 5 and looks_like_keypoints(values[1:]):
             raise InputError(
@@ -95,6 +100,8 @@ class Lines:
         if (len(values) % 2 == 0) if self.keypoints is None else (points is None):
             raise self._wrong(where, line)
         place = self._class(where, id)
+        three = self.keypoints is not None and self.keypoints.numbers == 3
+        self.predicted += len(values) < given or (three and any(value % 1 for value in values[7::3]))
         if len(values) == 5 or points is not None:
             x, y, w, h = values[1] * width, values[2] * height, values[3] * width, values[4] * height
             self.builder.add_object((x - w / 2, y - h / 2, x + w / 2, y + h / 2), place)
@@ -126,6 +133,7 @@ class Lines:
         """float64 [P, 3]: x and y as fractions of the image, and visibility; None if the numbers are not such points.
 
         With two numbers per point, a point at (0, 0) or with a negative coordinate is absent; all others are visible.
+        Visibilities between 0 and 1 are confidences of predictions: points are visible from 0.5, else absent.
         """
         assert self.keypoints is not None, "called only if there are keypoints"
         total, each = self.keypoints.points, self.keypoints.numbers
@@ -138,6 +146,8 @@ class Lines:
         if each == 2:
             absent = (points[:, :2] < 0).any(1) | (points[:, :2] == 0).all(1)
             points[:, 2] = np.where(absent, 0, 2)
+        elif (points[:, 2] % 1 != 0).any() and ((points[:, 2] >= 0) & (points[:, 2] <= 1)).all():
+            points[:, 2] = np.where(points[:, 2] < 0.5, 0, 2)
         elif not np.isin(points[:, 2], (0, 1, 2)).all():
             return None
         points[points[:, 2] == 0] = 0
@@ -146,7 +156,7 @@ class Lines:
     def _wrong(self, where: str, line: str) -> InputError:
         shown = line.strip()
         shown = shown if len(shown) <= 60 else shown[:57] + "…"
-        what = "(or a polygon's points)"
+        what = "(or a polygon's points), with nothing but a confidence or a track number after a box"
         if self.keypoints is not None:
             total, each = self.keypoints.points, self.keypoints.numbers
             kinds = "x, y, visibility 0, 1 or 2" if each == 3 else "x, y"
@@ -155,6 +165,32 @@ class Lines:
             f"{where} is {shown!r}, but a line must be a class id and the box's centre x, centre y, width and height "
             f"as fractions of the image {what}; correct or remove it"
         )
+
+
+def without_confidence(values: list[float], keypoints: Keypoints | None) -> list[float]:
+    """The numbers of a line without a confidence (0 … 1), a track number, or both in this order, after the label.
+
+    Tools append them to predicted boxes and keypoints. After a polygon, a confidence is indistinguishable from a
+    polygon that lacks a coordinate, and is not removed.
+
+    >>> without_confidence([0, 0.5, 0.5, 0.1, 0.1, 0.87], None)
+    [0, 0.5, 0.5, 0.1, 0.1]
+    """
+    whole = [5] if keypoints is None else [5, 5 + keypoints.points * keypoints.numbers]
+    if len(values) in whole:
+        return values
+    for expected in whole:
+        more = values[expected:]
+        if len(more) == 1 and (0 <= more[0] <= 1 or _is_track(more[0])):
+            return values[:expected]
+        if len(more) == 2 and 0 <= more[0] <= 1 and _is_track(more[1]):
+            return values[:expected]
+    return values
+
+
+def _is_track(value: float) -> bool:
+    """Whether a number is that of a track: whole, and beyond 1, up to where it could be a polygon's coordinate."""
+    return 1 < value < 2**31 and value == int(value)
 
 
 def looks_like_keypoints(values: Sequence[float]) -> bool:

@@ -2,8 +2,9 @@
 
 data.yaml contains `kpt_shape: [P, D]`: P keypoints with D = 2 numbers (x, y) or D = 3 (x, y, visibility 0, 1 or 2),
 where x and y are fractions of the image. With two numbers, a point at (0, 0) or with a negative coordinate is absent
-and all others are visible. A line of five numbers is a box whose keypoints are all absent. `flip_idx` contains the
-index of the mirror image of each keypoint, `kpt_names` their names (one list, or one per class id).
+and all others are visible. Fractional visibilities are confidences of predictions (visible from 0.5). A line of five
+numbers is a box whose keypoints are all absent. `flip_idx` contains the index of the mirror image of each keypoint,
+`kpt_names` their names (one list, or one per class id).
 
 Source: https://docs.ultralytics.com/datasets/pose/
 """
