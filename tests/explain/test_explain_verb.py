@@ -73,6 +73,13 @@ def test_the_default_method_is_layer_cam_for_detectors(classifier: Model) -> Non
         assert found.method == name
 
 
+def test_methods_are_named_in_a_list_or_in_one_text(place: Path, classifier: Model) -> None:
+    image = torch.rand(3, 40, 40)
+    for methods in (["grad_cam", "layer_cam"], "grad_cam,layer_cam", "grad_cam, layer_cam,"):
+        found = sl.explain_images(classifier, image, methods=methods)
+        assert [own.method for own in found] == ["grad_cam", "layer_cam"]
+
+
 def test_settings_reach_the_methods_that_have_them(classifier: Model) -> None:
     image = torch.rand(3, 40, 40)
     few, other, seed = (

@@ -34,6 +34,8 @@ def explain(
     method: Annotated[
         list[str] | None,
         typer.Option(
+            "--method",
+            "--methods",
             metavar="NAME,…",
             help="{methods}; several separated by commas. By default layer_cam for detectors and grad_cam for other "
             "models.",

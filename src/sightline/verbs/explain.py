@@ -89,8 +89,9 @@ def explain_images(
     Args:
         model: a model, a saved file, or a run's folder. It comes back as it was.
         source: the images, as for `predict`.
-        methods: names of methods (`sightline.explain.methods.METHODS`), or methods with settings of their own; by
-            default Grad-CAM, and Layer-CAM for detectors, whose Grad-CAM also shows other objects of the class.
+        methods: names of methods (`sightline.explain.methods.METHODS`), also in one text ("grad_cam,rise"), or methods
+            with settings of their own; by default Grad-CAM, and Layer-CAM for detectors, whose Grad-CAM also shows
+            other objects of the class.
         target: what is explained: a target (`sightline.explain.targets`), or its text, such as "dog", "box:0" or
             "class:road"; by default the best class or object of each image.
         layer: path of a layer of the model, for the methods that need one; by default the model's default layer.
@@ -279,7 +280,9 @@ def chosen_methods(
 
     if methods is None:
         methods = default_method(model)
-    names = [methods] if isinstance(methods, str | Method) else list(methods) if isinstance(methods, Sequence) else []
+    if isinstance(methods, str):
+        methods = [name.strip() for name in methods.split(",") if name.strip()]
+    names = [methods] if isinstance(methods, Method) else list(methods) if isinstance(methods, Sequence) else []
     if not all(isinstance(name, str | Method) for name in names) or not names:
         raise InputError(f"methods is {methods!r}, but must be one or several of {', '.join(METHODS)}")
     given: dict[str, Any] = {"samples": samples, "baseline": baseline}

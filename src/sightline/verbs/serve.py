@@ -191,17 +191,40 @@ def loaded_model(model: Model) -> Loaded:
         )
     model.eval()
     able = task.explained is not None and not isinstance(model, ExportedModel)  # which has no layers or gradients
-    return Loaded(model, task.writer, draw, _heat_map if able else None, quick_methods() if able else ())
+    return Loaded(model, task.writer, draw, _heat_map if able else None, quick_methods(model) if able else ())
 
 
-def quick_methods() -> tuple[str, ...]:
-    """The explanation methods that cost about as much as a prediction; others would hold up all requests."""
+def quick_methods(model: Model) -> tuple[str, ...]:
+    """The methods that explain a model at about the cost of a prediction; others would hold up all requests.
+
+    CAM is tried on an image of noise, because it explains only networks that end in pooling and one linear layer.
+    """
+    from sightline.explain.cam import CAM
     from sightline.explain.method import LayerMethod, Perturbation
     from sightline.explain.methods import METHODS
 
-    return tuple(
-        name for name, kind in METHODS.items() if issubclass(kind, LayerMethod) and not issubclass(kind, Perturbation)
-    )
+    quick = [kind for kind in METHODS.values() if issubclass(kind, LayerMethod) and not issubclass(kind, Perturbation)]
+    return tuple(kind.name for kind in quick if kind is not CAM or _explained_by_cam(model))
+
+
+def _explained_by_cam(model: Model) -> bool:
+    """Whether CAM explains a model's classes; False for models of anything but image classes."""
+    import torch
+
+    from sightline.explain.cam import CAM
+    from sightline.explain.explanation import explain_image
+    from sightline.explain.hooks import unchanged
+    from sightline.verbs.explained import target_of
+
+    if model.task != "classification":
+        return False
+    with unchanged(model) as place:
+        image = torch.rand(model.in_channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(place)
+        try:
+            explain_image(model, image, CAM(), target_of(model, image, None), None)
+        except InputError:
+            return False
+    return True
 
 
 def _heat_map(model: Model, image: Any, method: str | None, target: str | None, layer: str | None) -> Any:

@@ -447,3 +447,12 @@ def test_a_model_of_an_unknown_task_is_refused():
     with pytest.raises(InputError, match="unknown task 'guessing'"):
         sl.server_app(model)
     assert model.classes is CLASSES
+
+
+def test_only_methods_that_explain_the_model_are_listed():
+    always = ["grad_cam", "grad_cam_pp", "layer_cam"]
+    for name, expected in (("mobilenet_v2", ["cam", *always]), ("mobilenet_v3_small", always), ("sightline_n", always)):
+        model = sl.create_model(name, ["cat", "dog"], image_size=64)
+        with TestClient(sl.server_app(model)) as client:
+            (listed,) = client.get("/models").json()
+        assert listed["methods"] == expected
