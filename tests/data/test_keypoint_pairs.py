@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import sightline as sl
+from sightline.data.formats import open_dataset
 from sightline.data.keypoint_pairs import mirrored_keypoints, of_categories, require_mirror
 from sightline.data.transforms import PERSON_SWAP
 from sightline.errors import InputError
 
-from .formats.helpers import picture, text
+from .formats.helpers import coco, coco_image, coco_object, picture, text, write_json
 
 _PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 PERSON = ["nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right"))]
@@ -81,3 +82,39 @@ def test_of_coco(tmp_path: Path, file: str):
     assert data.keypoint_names == tuple(PERSON)
     assert data.keypoint_swap == PERSON_SWAP
     assert data["train"].keypoint_swap == PERSON_SWAP
+
+
+def with_categories(root: Path, numbers: int, *lists: list[str]) -> sl.Dataset:
+    """An object whose keypoints have this many numbers, and categories with these names of keypoints."""
+    picture(root / "a.png")
+    points = [8, 8, 2, 9, 9, 2, 7, 7, 2][:numbers]
+    classes = {k: f"kind {k}" for k in range(1, len(lists) + 1)}
+    content = coco([coco_image(1, "a.png")], [coco_object(1, 1, 1, [4, 4, 30, 30], keypoints=points)], classes)
+    for category, names in zip(content["categories"], lists, strict=True):
+        category["keypoints"] = names
+    write_json(root / "a.json", content)
+    return open_dataset(root)
+
+
+EYES = ["nose", "left_eye", "right_eye"]
+
+
+def test_points_that_are_named_but_not_written_are_absent(tmp_path: Path):
+    data = with_categories(tmp_path, 3, EYES)
+    assert data.columns.keypoints is not None
+    assert data.columns.keypoints.tolist() == [[[8, 8, 2], [0, 0, 0], [0, 0, 0]]]
+    assert (data.keypoint_names, data.keypoint_swap) == (tuple(EYES), (0, 2, 1))
+    assert with_categories(tmp_path, 6, EYES[:2], EYES).columns.keypoints.shape[1] == 3  # another category has three
+
+
+def test_more_points_than_names_are_not_mirrored(tmp_path: Path):
+    data = with_categories(tmp_path, 9, EYES[:1])
+    assert (data.keypoint_names, data.keypoint_swap) == ((), None)
+    assert any(note.startswith("objects have 3 keypoints, but the categories name 1") for note in data.notes)
+
+
+def test_two_numbers_per_point_are_refused(tmp_path: Path):
+    with pytest.raises(
+        InputError, match=r"a\.json: the annotations have 6 numbers for 3 keypoints, but each point has"
+    ):
+        with_categories(tmp_path, 6, EYES)

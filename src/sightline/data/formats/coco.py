@@ -31,12 +31,11 @@ from sightline.data.formats import files
 from sightline.data.formats.coco_columns import CocoFile, read_file
 from sightline.data.formats.coco_images import Part, found_images
 from sightline.data.formats.coco_labels import labels_of_all
-from sightline.data.formats.coco_more import add_captions, add_keypoints, add_meshes
+from sightline.data.formats.coco_more import add_captions, add_keypoints, add_meshes, with_keypoint_names
 from sightline.data.formats.coco_write import write
 from sightline.data.formats.files import in_order, none_found, relative, resolve, split_in, split_name
 from sightline.data.formats.image_labels import labelled
 from sightline.data.formats.listing import find_folder, folders_in
-from sightline.data.keypoint_pairs import of_categories
 from sightline.data.kinds import GONE
 from sightline.data.source import Source
 from sightline.errors import InputError
@@ -111,7 +110,6 @@ def read(
     joined = Columns.concatenate(labels_of_all(columns, [part.file for part in parts]))
     if not joined.images:
         raise none_found(parts[0].file, orphans, 'under "images"')
-    keypoint_names, keypoint_swap = of_categories(categories.values())
     source = Source(
         columns=joined,
         classes=final,
@@ -126,10 +124,8 @@ def read(
         left_out=tuple(_in_no_split(base, folders, joined) if whole else ()),
         meta=meta | {"categories": [categories.get(name, {"name": name}) for name in final]},
         later=_later(parts, folders) | _meshes(joined, base),
-        keypoint_names=keypoint_names,
-        keypoint_swap=keypoint_swap,
     )
-    dataset = Dataset(source)
+    dataset = Dataset(with_keypoint_names(source, categories.values()))
     return dataset if joined.image_labels is None else labelled(dataset, joined.image_labels, final)
 
 

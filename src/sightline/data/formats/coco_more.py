@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,44 @@ def add_keypoints(files: Files, source: Source) -> Source:
     keypoints = np.zeros((columns.objects, points, 3), np.float32)
     for place, values in found:
         keypoints[place, : values.shape[1]] = values
+    return with_keypoint_names(replace(source, columns=columns.replace(keypoints=keypoints)), categories)
+
+
+def with_keypoint_names(source: Source, categories: Iterable[Mapping[str, Any]]) -> Source:
+    """Add the names and the mirror permutation of the categories' keypoints, if they fit the objects' keypoints.
+
+    If the objects have fewer keypoints than the longest list of names, absent ones are added. If they have more, there
+    are no names and no permutation, and a note says so.
+
+    Raises:
+        InputError: the keypoints seem to have two numbers each instead of three.
+    """
+    categories = list(categories)
     names, swap = of_categories(categories)
-    return replace(source, columns=columns.replace(keypoints=keypoints), keypoint_names=names, keypoint_swap=swap)
+    keypoints = source.columns.keypoints
+    if keypoints is None or not keypoints.shape[1]:
+        return replace(source, keypoint_names=names, keypoint_swap=swap)
+    points = keypoints.shape[1]
+    lists = [category.get("keypoints") for category in categories]
+    totals = {len(own) for own in lists if isinstance(own, list) and own}
+    named = max([*totals, 0 if swap is None else len(swap)])
+    if totals and points not in totals and {3 * points} & {2 * total for total in totals}:
+        where = source.label_files[0] if source.label_files else source.root
+        raise InputError(
+            f"{where}: the annotations have {3 * points} numbers for "
+            f"{3 * points // 2} keypoints, but each point has three: x, y, visibility; add a 2 after each x, y"
+        )
+    if points < named:
+        padded = np.zeros((len(keypoints), named, 3), np.float32)
+        padded[:, :points] = keypoints
+        source = replace(source, columns=source.columns.replace(keypoints=padded))
+    elif named and points > named:
+        note = (
+            f"objects have {points} keypoints, but the categories name {named}: the names are not used, and images "
+            "with keypoints are not mirrored in training"
+        )
+        return replace(source, notes=tuple(dict.fromkeys([*source.notes, note])))
+    return replace(source, keypoint_names=names, keypoint_swap=swap if swap is None or len(swap) == named else None)
 
 
 def _match(images: np.ndarray, ids: np.ndarray, more_images: np.ndarray, more_ids: np.ndarray) -> np.ndarray:
