@@ -390,3 +390,26 @@ def test_links_to_folders_are_followed_and_circles_end(tmp_path, caplog):
     names = [str(tmp_path / "photos" / name) for name in ("b.png", "day/deep/a.png")]
     assert [r.source for r in results] == names
     assert any("back" in record.message for record in caplog.records)
+
+
+def test_plain_modules_that_take_batches_are_told_what_to_take():
+    with pytest.raises(InputError, match=r"Conv2d must take a list of images .* a list of results.* \(conv2d\(\)"):
+        predict(nn.Conv2d(3, 2, 3), torch.rand(3, 32, 32))
+
+
+def test_plain_modules_that_return_a_tensor_are_told_what_to_return():
+    class Scores(nn.Module):
+        def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack([image.mean((1, 2)) for image in images])
+
+    with pytest.raises(InputError, match=r"Scores must take a list .*; it returned a Tensor"):
+        predict(Scores(), torch.rand(3, 32, 32))
+
+
+def test_an_error_of_a_plain_module_stays_what_it_is():
+    class Broken(nn.Module):
+        def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+            raise TypeError("unsupported operand")
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        predict(Broken(), torch.rand(3, 32, 32))

@@ -192,7 +192,7 @@ def predict_each(
         for batch in _in_batches(waiting, batch_size):
             images = [p.image.to(place) for p in batch if p.image is not None]
             with torch.no_grad():  # not around the yield: it must not affect the caller's code
-                results = iter(model(images) if images else ())
+                results = iter(_results_of(model, images) if images else ())
             for read in batch:
                 yield (
                     read if read.image is None else replace(read, result=_finished(next(results), read, lowest, chosen))
@@ -257,6 +257,25 @@ class _Tiler:
     def _first(self, image: Tensor) -> Any:
         device = next((parameter.device for parameter in self.model.parameters()), image.device)
         return self.model([image[..., : self.tile, : self.tile].to(device)])[0]
+
+
+def _results_of(model: Model, images: list[Tensor]) -> Any:
+    """The model's results; an error of a plain module that takes or returns batches says what is expected."""
+    if isinstance(model, Model):
+        return model(images)
+    expected = (
+        f"{type(model).__name__} must take a list of images [C, H, W] and return a list of results, one per image, "
+        "such as ClassScores; wrap its forward, or subclass a model of sightline.models"
+    )
+    try:
+        results = model(images)
+    except (TypeError, AttributeError) as error:
+        if "list" not in str(error):  # an error of its own
+            raise
+        raise InputError(f"{expected} ({' '.join(str(error).split())[:100]})") from error
+    if isinstance(results, Tensor) or not isinstance(results, Iterable):
+        raise InputError(f"{expected}; it returned a {type(results).__name__}")
+    return results
 
 
 def _read_ahead(
