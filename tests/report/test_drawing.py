@@ -313,6 +313,21 @@ def test_letters_that_no_font_has_are_written_as_codes(monkeypatch: pytest.Monke
         fonts._font_of.cache_clear()
 
 
+def test_letters_that_no_font_has_are_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(fonts, "_installed", tuple)
+    monkeypatch.setattr(fonts, "_told", set())
+    fonts._font_of.cache_clear()
+    try:
+        assert drawable("a\nb") == "a U+000A b"
+        assert not caplog.messages  # a font would not help
+        drawable("猫")
+        drawable("犬")
+        (message,) = caplog.messages
+        assert message.startswith("no font of this computer has all letters of 猫: pictures show their codes")
+    finally:
+        fonts._font_of.cache_clear()
+
+
 def test_an_installed_font_is_taken_where_it_has_more_letters(monkeypatch: pytest.MonkeyPatch):
     calls = {"plain.ttf": set("abc"), "wide.ttf": set("abc猫犬")}
     monkeypatch.setattr(fonts, "_candidates", lambda letters: iter(["", *calls]))

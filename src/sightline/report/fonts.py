@@ -7,6 +7,7 @@ Chinese, Japanese, Korean and all others with a font installed on the machine, i
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import ImageFont
+
+from sightline.words import shown
+
+log = logging.getLogger("sightline")
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -37,13 +42,32 @@ def font_for(text: str, size: int) -> Font:
 
 
 def drawable(text: str) -> str:
-    """`text` as `font_for(text, …)` can draw it: missing characters become their codes, such as U+732B."""
+    """`text` as `font_for(text, …)` can draw it: missing characters become their codes, such as U+732B.
+
+    The first text in whose script no installed font has letters is logged, with what to install.
+    """
     letters = "".join(sorted(set(text)))
     missing = set(_missing(_font_of(letters), letters))
     if not missing:
         return text
+    if any(unicodedata.category(letter)[0] in "LM" for letter in missing):
+        _log_once(text)
     coded = "".join(f" U+{ord(c):04X} " if c in missing else c for c in text)
     return re.sub(" +", " ", coded).strip()
+
+
+_told: set[str] = set()
+
+
+def _log_once(text: str) -> None:
+    """Log, once per process, that no font has the letters of a text."""
+    if not _told:
+        log.warning(
+            "no font of this computer has all letters of %s: pictures show their codes, such as U+732B; install a font "
+            "with them, such as Noto Sans CJK (fonts-noto-cjk) for Chinese, Japanese and Korean",
+            shown(text),
+        )
+    _told.add(text)
 
 
 @functools.lru_cache(maxsize=512)

@@ -450,9 +450,8 @@ def test_a_model_of_an_unknown_task_is_refused():
 
 
 def test_only_methods_that_explain_the_model_are_listed():
-    always = ["grad_cam", "grad_cam_pp", "layer_cam"]
-    for name, expected in (("mobilenet_v2", ["cam", *always]), ("mobilenet_v3_small", always), ("sightline_n", always)):
-        model = sl.create_model(name, ["cat", "dog"], image_size=64)
-        with TestClient(sl.server_app(model)) as client:
-            (listed,) = client.get("/models").json()
-        assert listed["methods"] == expected
+    from sightline.verbs.serve import quick_methods
+
+    always = ("grad_cam", "grad_cam_pp", "layer_cam")
+    for name, expected in (("mobilenet_v2", ("cam", *always)), ("mobilenet_v3_small", always), ("sightline_n", always)):
+        assert quick_methods(sl.create_model(name, ["cat", "dog"], image_size=64)) == expected

@@ -167,7 +167,8 @@ def _of_file(file: Path) -> str:
         return f"It looks like {_NOT_READ[suffix]}"
     if is_image(file):
         return "It is an image: give the folder that contains the images and their labels"
-    return f"Files with the suffix {suffix or 'nothing'} are not labels: give a folder, a .json, a .csv or a data.yaml"
+    files_so = f"Files with the suffix {suffix}" if suffix else "Files without a suffix"
+    return f"{files_so} are not labels: give a folder, a .json, a .csv or a data.yaml"
 
 
 def _of_json(name: str, head: bytes) -> str:
