@@ -96,8 +96,9 @@ class ExportedModel(Model):
             inputs, cameras = {"images": batch.numpy()}, self._cameras([images[i] for i in group])
             if cameras:
                 inputs["cameras"] = as_input(cameras).numpy()
-            outputs = {name: torch.from_numpy(value) for name, value in self._run(inputs).items()}
-            self._require_known_classes(outputs)
+            arrays = self._run(inputs)
+            self._require_known_classes(arrays.get("labels"))
+            outputs = {name: torch.from_numpy(value) for name, value in arrays.items()}
             sizes: list[Size] = [(batch.shape[-2], batch.shape[-1])] * len(group)
             found = READERS[self.facts["kind"]](outputs, sizes, self.classes)
             if cameras:
@@ -116,14 +117,14 @@ class ExportedModel(Model):
             self._told = True
         return cameras
 
-    def _require_known_classes(self, outputs: dict[str, Tensor]) -> None:
+    def _require_known_classes(self, labels: np.ndarray | None) -> None:
         """Check that the graph has no more classes than the metadata names, so that no result has a wrong name.
 
         Raises:
             InputError: it has.
         """
-        labels, known = outputs.get("labels"), len(self.classes)
-        if labels is not None and labels.numel() and int(labels.max()) >= known:
+        known = len(self.classes)
+        if labels is not None and labels.size and int(labels.max()) >= known:
             raise InputError(
                 f"{self.path}: the file gives class {int(labels.max())}, but its metadata names only classes 0 to "
                 f"{known - 1}; export the model again"

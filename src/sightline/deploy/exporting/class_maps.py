@@ -2,7 +2,8 @@
 
 Logits on a coarse grid are resized to the size of the batch, cut off at its padding, and resized to the image. All of
 this is linear in rows and in columns, so two matrices do it, which takes a third of the time of two resizings. Classes
-lie next to rows, not in front of them, since both runtimes search the best of values that are far apart slowly.
+that are best at no pixel are left out before. In memory, the values of all classes lie together for every few pixels,
+since both runtimes search the best of values that are far apart slowly.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from sightline.structures import Size
 
 COARSE = 5
 """Cells of logits with this number of pixels or more are resized by matrices, whose size grows with the map."""
+NEXT = 16
+"""Number of pixels in a row whose values lie together for each class."""
+ROWS = 48
+"""Number of rows that are computed together."""
 
 
 def cell_size(model: Any, size: Size) -> float:
@@ -55,12 +60,12 @@ def add_class_map(
     """
     keeps = isinstance(preprocess, KeepSize)
     if cell >= COARSE:
+        possible = None
+        if not scores:
+            possible = _possible(nodes, logits, 2 if keeps else 3)
+            logits = nodes.Gather(logits, possible, axis=1)
         rows, columns = (_chain(nodes, keeps, logits, batch, size, original, axis) for axis in (0, 1))
-        x = _swapped(nodes, nodes.MatMul(logits, nodes.Transpose(columns, perm=[1, 0])))
-        shape = nodes.Shape(x)
-        x = nodes.MatMul(rows, nodes.Reshape(x, nodes.Concat(nodes.side(shape, 0, 2), [-1], axis=0)))
-        x = nodes.Reshape(x, nodes.Concat(nodes.side(shape, 0, 1), [-1], nodes.side(shape, 2, 4), axis=0))
-        return [_best(nodes, x), *([_swapped(nodes, nodes.Softmax(x, axis=2))] if scores else [])]
+        return _of_coarse(nodes, logits, rows, columns, possible)
     if cell > 1:
         logits = resize(nodes, logits, nodes.side(nodes.Shape(batch), 2, 4))
     whole = logits
@@ -72,6 +77,65 @@ def add_class_map(
         logits = resize(nodes, logits, original)
         labels = _best(nodes, _swapped(nodes, logits))
     return [labels, *([nodes.Softmax(logits, axis=1)] if scores else [])]
+
+
+def _possible(nodes: Nodes, logits: Node, side: int) -> Node:
+    """The classes [P] int64 that are best at some place between the cells of logits [N, K, h, w].
+
+    Between `side` × `side` cells, each value is a mean of theirs. A class whose largest value there is below the
+    smallest value of another class is not best.
+    """
+    window = {"kernel_shape": [side, side], "pads": [1] * 4}  # at the border, padding is left out
+    most, least = nodes.MaxPool(logits, **window), nodes.Neg(nodes.MaxPool(nodes.Neg(logits), **window))
+    above = nodes.GreaterOrEqual(most, nodes.ReduceMax(least, [1], keepdims=1))
+    found = nodes.ReduceMax(nodes.cast(above, "UINT8"), [0, 2, 3], keepdims=0)
+    found = nodes.Max(found, nodes.Sub(nodes.constant(1, "uint8"), nodes.ReduceMax(found)))  # all, where all are NaN
+    return nodes.Reshape(nodes.NonZero(found), [-1])
+
+
+def _of_coarse(nodes: Nodes, logits: Node, rows: Node, columns: Node, possible: Node | None) -> list[Node]:
+    """The classes of logits [N, P, h, w] resized by the weights of rows [H, h] and columns [W, w].
+
+    Without `possible`, which class each of the P is, their probabilities, too.
+    """
+    height, width = (nodes.Shape(weights, start=0, end=1) for weights in (rows, columns))
+    rows, columns = _filled(nodes, rows, ROWS), _filled(nodes, columns, NEXT)
+    x = nodes.MatMul(logits, nodes.Transpose(columns, perm=[1, 0]))
+    x = nodes.Transpose(nodes.Reshape(x, [0, 0, 0, -1, NEXT]), perm=[0, 2, 3, 1, 4])  # [N, h, W / NEXT, P, NEXT]
+    shape = nodes.Shape(x)
+    x = _rows_of(nodes, rows, nodes.Reshape(x, [0, 0, -1]))
+    best = nodes.ArgMax(nodes.Reshape(x, nodes.Concat([-1], nodes.side(shape, 3, 5), axis=0)), axis=1, keepdims=0)
+    best = best if possible is None else nodes.Gather(possible, best)
+    whole = nodes.Concat(nodes.side(shape, 0, 1), nodes.Shape(rows, start=0, end=1), axis=0)
+    size = nodes.Concat(height, width, axis=0)
+    labels = nodes.Slice(nodes.Reshape(best, nodes.Concat(whole, [-1], axis=0)), [0] * 2, size, [1, 2])
+    if possible is not None:
+        return [labels]
+    x = nodes.Softmax(nodes.Reshape(x, nodes.Concat(whole, nodes.side(shape, 2, 5), axis=0)), axis=3)
+    x = nodes.Reshape(nodes.Transpose(x, perm=[0, 3, 1, 2, 4]), [0, 0, 0, -1])
+    return [labels, nodes.Slice(x, [0] * 2, size, [2, 3])]
+
+
+def _filled(nodes: Nodes, weights: Node, divisor: int) -> Node:
+    """Weights [new, old] with zeros for further new ones, so that their number is a multiple of the divisor."""
+    lacking = nodes.Mod(nodes.Neg(nodes.Shape(weights, start=0, end=1)), [divisor])
+    return nodes.Pad(weights, nodes.Concat([0] * 2, lacking, [0], axis=0))
+
+
+def _rows_of(nodes: Nodes, weights: Node, x: Node) -> Node:
+    """Rows of `x` [N, h, X] summed with weights [H, h]: [N, H / ROWS, ROWS, X].
+
+    Each `ROWS` new ones depend on few old ones, and only these are multiplied.
+    """
+    blocks = nodes.Reshape(weights, nodes.Concat([-1, ROWS], nodes.Shape(weights, start=1), axis=0))
+    used = nodes.cast(nodes.Greater(nodes.ReduceMax(blocks, [1], keepdims=0), nodes.constant(0.0)), "INT32")
+    number = nodes.cast(nodes.ReduceMax(nodes.ReduceSum(used, [1], keepdims=0), keepdims=1), "INT64")  # [1]
+    last = nodes.Sub(nodes.Shape(x, start=1, end=2), number)
+    steps = nodes.Range(nodes.constant(0), nodes.Squeeze(number), nodes.constant(1))
+    places = nodes.Add(nodes.Min(nodes.ArgMax(used, axis=1, keepdims=1), last), steps)  # [H / ROWS, number]
+    each = nodes.Concat(nodes.Shape(blocks, start=0, end=2), number, axis=0)
+    weights = nodes.GatherElements(blocks, nodes.Expand(nodes.Unsqueeze(places, [1]), each), axis=2)
+    return nodes.MatMul(weights, nodes.Gather(x, places, axis=1))
 
 
 def _chain(nodes: Nodes, keeps: bool, logits: Node, batch: Node, size: Node, original: Node, axis: int) -> Node:

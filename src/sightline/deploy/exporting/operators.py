@@ -53,7 +53,8 @@ def best_scores(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tenso
     """The highest of the last axis that are above `least`, sorted: scores [..., M] → values and places [..., limit].
 
     Where there are fewer, the rest have the value `least` and the place 0. In ONNX only as many are searched as there
-    are in any row, mostly few: the time of TopK grows with their number.
+    are in any row, mostly few: the time of TopK grows with their number. Lower scores are made equal before, so that
+    they are not sorted.
     """
     value, place = scores.topk(min(limit, scores.shape[-1]), -1)
     there = value > least
@@ -104,13 +105,13 @@ def translations() -> dict[Any, Callable[..., Any]]:
 
     def best(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64]:
         floor, last = op.Constant(value_float=least), op.Constant(value_ints=[-1])
-        counts = op.ReduceSum(op.Cast(op.Greater(scores, floor), to=1), last, keepdims=0)
+        above = op.Greater(scores, floor)
+        counts = op.ReduceSum(op.Cast(above, to=1), last, keepdims=0)
         most = op.Cast(op.ReduceMax(counts, keepdims=0), to=7)
         number = op.Max(op.Min(most, op.Constant(value_int=limit)), op.Constant(value_int=1))
         number = op.Reshape(number, op.Constant(value_ints=[1]))
-        values, places = op.TopK(scores, number, axis=-1)
-        there = op.Greater(values, floor)
-        values, places = op.Where(there, values, floor), op.Where(there, places, op.Constant(value_int=0))
+        values, places = op.TopK(op.Where(above, scores, floor), number, axis=-1)
+        places = op.Where(op.Greater(values, floor), places, op.Constant(value_int=0))
         lacking = op.Sub(op.Constant(value_ints=[limit]), number)
         rest = op.Concat(op.Shape(scores, start=0, end=-1), lacking, axis=0)
         return (
