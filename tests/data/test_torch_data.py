@@ -104,3 +104,10 @@ def test_swapped_axes_are_named(kind: str) -> None:
         sl.Dataset.from_torch([(picture, 0), (picture, 1)], classes=["a", "b"])
     many: Any = torch.zeros(17, 20, 5) if kind == "tensor" else np.zeros((5, 20, 17), np.uint8)
     assert len(sl.Dataset.from_torch([(many, 0), (many, 1)], classes=["a", "b"])) == 2
+
+
+@pytest.mark.parametrize("target", [torch.tensor([1.0, 0, 1]), np.array([0, 1, 0]), [1, 0, 0]])
+def test_a_0_or_1_for_each_class_is_refused_with_what_to_do(target: Any):
+    items = [(torch.rand(3, 8, 8), target)] * 2
+    with pytest.raises(InputError, match=r"image 0: its target has one 0 or 1 for each of 3 classes, but an image has"):
+        sl.Dataset.from_torch(items, classes=["a", "b", "c"])

@@ -104,12 +104,13 @@ class Classes(Sequence[str]):
             return f"classes with a similar name are {listed([repr(known) for known in found], 8)}"
         return f"no class has a similar name; the classes are {listed(self.names, 10)}"
 
-    def require_same(self, other: Classes, mine: str, theirs: str) -> None:
+    def require_same(self, other: Classes, mine: str, theirs: str, repair: str = "") -> None:
         """Check that `other` has the same names in the same order.
 
         Args:
             other: classes to compare with.
             mine, theirs: owners of the two, for the message ("the model", "the dataset").
+            repair: another repair that the message ends with; it begins with "; ".
 
         Raises:
             ClassMismatch: the names or their order differ. The message lists missing and additional names, or the first
@@ -132,6 +133,7 @@ class Classes(Sequence[str]):
         raise ClassMismatch(
             f"the classes of {mine} and {theirs} differ: {' and '.join(parts)}; rename or reorder the data's "
             "classes (--classes OLD=NEW, in Python open_dataset(…, classes=…)), or take a model of these classes"
+            f"{repair}"
         )
 
 

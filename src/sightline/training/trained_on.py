@@ -151,10 +151,11 @@ def record(train: Any, validation: Any, model: Model) -> TrainedOn:
     both = int(found.was_trained_on(parts["val"]).sum()) if "val" in parts else 0
     if both:
         log.warning(
-            "%d of the %d validation images are also training images, so validation does not measure how well the "
+            "%d of %s %s among the training images, so validation does not measure how well the "
             "model generalises; choose other validation images, or run `sightline check DATA`",
             both,
-            len(parts["val"]),
+            counted(len(parts["val"]), "validation image"),
+            are(both),
         )
     return found
 

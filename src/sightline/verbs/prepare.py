@@ -168,7 +168,8 @@ def prepare(
         data = task.labels.prepare(data)
         names = data.classes
     if isinstance(data, Dataset) and names is not None:
-        names.require_same(data.classes, "the model", "the training set")
+        anew = "; to train a model of the new classes from this one's weights, give its name and weights=FILE or RUN"
+        names.require_same(data.classes, "the model", "the training set", anew)
     if validation is not None:
         validation = open_data(validation, classes=classes, names=names, channels=channels)
         validation = task.labels.prepare(validation)
