@@ -66,7 +66,7 @@ def test_of_yolo_odd_lines_and_damaged_files(tmp_path: Path):
     for name in "abc":
         picture(tmp_path / f"images/{name}.png")
     odd = [
-        "0 .5 .5 .2 .2 .9",
+        "0 .5 .5 .2 .2 1.9",
         "99999999999 .1 .1 .1 .1",
         "-1 0 0 0 0",
         "0.5 .5 .5 .5 .5",

@@ -272,7 +272,7 @@ def _checked_objects(target: Instances, classes: Classes, name: str) -> Instance
 
 def _unknown_target(target: Any, i: int) -> InputError:
     known = ", ".join(kind.target.__name__ for kind in KINDS.values())
-    vector = isinstance(target, Tensor | np.ndarray | list | tuple) and np.ndim(target) == 1
+    vector = isinstance(target, Tensor | np.ndarray | list | tuple) and np.ndim(target) == 1 and len(target) > 1
     if vector and set(np.asarray(target).tolist()) <= {0, 1}:
         return InputError(
             f"image {i}: its target has one 0 or 1 for each of {len(target)} classes, but an image has one class; give "

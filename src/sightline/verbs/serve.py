@@ -216,8 +216,6 @@ def _explained_by_cam(model: Model) -> bool:
     from sightline.explain.hooks import unchanged
     from sightline.verbs.explained import target_of
 
-    if model.task != "classification":
-        return False
     with unchanged(model) as place:
         image = torch.rand(model.in_channels, 64, 64, generator=torch.Generator().manual_seed(0)).to(place)
         try:
