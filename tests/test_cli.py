@@ -648,8 +648,8 @@ class TestMistakes:
         Path("notes.pth").write_text("no weights")
         assert "notes.pth" in refused("train", solids, "--weights", "notes.pth")
         assert "notes.pth: not a saved Sightline model" in refused("evaluate", "notes.pth", solids)
-        none = "there are no published weights for sightline_n, neither 'coco' nor others"
-        assert none in refused("train", solids, "--model", "sightline_n", "--weights", "coco")
+        none = "there are no published weights for sightline_s, neither 'coco' nor others"
+        assert none in refused("train", solids, "--model", "sightline_s", "--weights", "coco")
         own = "there are no 'coco' weights for sightline_lite0; there are imagenet"
         assert own in refused("train", solids, "--weights", "coco")
 

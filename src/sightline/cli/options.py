@@ -55,8 +55,8 @@ StartWeights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Initial weights: imagenet, coco, a file, the folder of a run, or none (random). By default imagenet if "
-        "the backbone's weights are installed, otherwise none.",
+        help="Initial weights: imagenet, coco, clutter (sightline_n), a file, the folder of a run, or none (random). "
+        "By default imagenet if the backbone's weights are installed, otherwise none.",
     ),
 ]
 RecipeFile = Annotated[

@@ -49,8 +49,8 @@ def create_model(
             as the published one (1000: ImageNet's classes; 91 for a detector: COCO's 80; 21 for a segmenter: VOC's).
         weights: one of
 
-            - "coco", "voc", "imagenet", "imagenet_v2", "imagenet_swag" or "imagenet_swag_linear" (see
-              `sightline.models.published.DATA`): published weights, downloaded once;
+            - "coco", "voc", "imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear" or "clutter" (see
+              `sightline.models.published.DATA`): published weights, downloaded once or installed;
             - the path of a file: weights of the whole model, or of a classifier for the backbone (for `darknet` also a
               .weights file);
             - the folder of a run: its best model;

