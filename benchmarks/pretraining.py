@@ -7,11 +7,15 @@ The network learns to find and to name objects of 256 classes and, at the same t
 knows ImageNet, has of the same images at strides 8, 16 and 32: a 1×1 convolution per level, which is not kept, turns
 its own maps into the teacher's, of which each channel is standardised over the batch. The minutes are CPU time of one
 thread in float32 or, where the processor has it, bf16. Everything is drawn by a seed.
+
+The file has weights in float16 and the default arguments of the model. Its copy in the package is named by the first
+eight digits of its SHA-256, which are printed (`sightline.models.published`).
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -88,7 +92,15 @@ def main() -> None:
     model: Any = sl.create_model("sightline_n", CLASSES, weights="none", image_size=SIZE).train()
     pool = [clutter(np.random.default_rng((options.seed, i)), SIZE) for i in tqdm(range(options.images), "rendering")]
     teacher = None if options.no_teacher else Teacher(model.backbone.out_channels)
-    sl.save(train(model, pool, options.minutes * 60, teacher), options.out)
+    save(train(model, pool, options.minutes * 60, teacher), options.out)
+
+
+def save(model: sl.Model, out: Path) -> None:
+    """Write a model for images of any size, with weights in float16, and print the start of the file's SHA-256."""
+    plain = sl.create_model("sightline_n", model.classes, weights="none")
+    plain.load_state_dict(model.state_dict())
+    sl.save(plain.half(), out)
+    print(f"{out}: {hashlib.sha256(out.read_bytes()).hexdigest()[:8]}")
 
 
 def train(model: Any, pool: list[Sample], seconds: float, teacher: Teacher | None) -> sl.Model:

@@ -133,7 +133,7 @@ class SightlinePose(SightlineDetector):
     def guessed(
         self, maps: Sequence[Tensor], images: Tensor, points: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `keypoints`, after the positions [D, P, 2] that the points guess before they are corrected."""
+        """The positions that the points guess, x, y [D, P, 2] in pixels of the batch, then what `keypoints` returns."""
         known = self.keypoint_branch.features(maps, images, points)
         values = self.keypoint_branch.values(known).float().unflatten(1, (self.num_keypoints, 3))
         centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
@@ -174,7 +174,7 @@ class SightlinePose(SightlineDetector):
         goal, frame = torch.cat(goals), torch.cat(frames)
         guess, place, logits = self.guessed(maps, image, at, boxes[image, at].detach())
         areas = (frame[:, 2:] - frame[:, :2]).prod(1)
-        unlike, far, _ = keypoint_terms(guess, logits, goal, areas, self.sigmas)
+        unlike, far = position_terms(guess, goal, areas, self.sigmas)
         similarity, offset, visibility = keypoint_terms(place, logits, goal, areas, self.sigmas)
         similarity, offset = similarity + unlike, offset + far
         s, weight = self.pose_settings, assignment.quality[image, at]
@@ -190,27 +190,34 @@ class SightlinePose(SightlineDetector):
 def keypoint_terms(
     points: Tensor, logits: Tensor, targets: Tensor, areas: Tensor, sigmas: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """1 − OKS, mean distance in √area, and mean cross-entropy of visibilities, of each object.
+    """The two terms of `position_terms` and the mean cross-entropy of visibilities of each object: three tensors [N].
 
-    The first two are means over labelled keypoints (visibility above 0), 0 for objects without any.
+    Args:
+        points, targets, areas, sigmas: as for `position_terms`.
+        logits: [N, P] of visibility.
+    """
+    there = (targets[..., 2] > 0).to(logits.dtype)
+    visibility = F.binary_cross_entropy_with_logits(logits, there, reduction="none").mean(1)
+    return (*position_terms(points, targets, areas, sigmas), visibility)
+
+
+def position_terms(points: Tensor, targets: Tensor, areas: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
+    """1 − OKS and the distance in √area of each object: two tensors [N].
+
+    Both are means over labelled keypoints (visibility above 0), 0 for objects without any.
 
     Args:
         points: [N, P, 2] predicted x, y in pixels.
-        logits: [N, P] of visibility.
         targets: [N, P, 3] x, y in pixels and visibility.
         areas: [N] areas of the objects in pixels.
         sigmas: [P] tolerances, as for `keypoint_similarity`.
-
-    Returns:
-        Three tensors [N].
     """
     there = (targets[..., 2] > 0).to(points.dtype)
     count = there.sum(1).clamp(min=1)
     unlike = 1 - keypoint_similarity(points, targets[..., :2], areas, sigmas)
     # + 1e-6: the square root has no gradient at 0
     distance = ((points - targets[..., :2]).square().sum(-1) / areas.clamp(min=1)[:, None] + 1e-6).sqrt()
-    visibility = F.binary_cross_entropy_with_logits(logits, there, reduction="none").mean(1)
-    return (unlike * there).sum(1) / count, (distance * there).sum(1) / count, visibility
+    return (unlike * there).sum(1) / count, (distance * there).sum(1) / count
 
 
 @extends(sightline_detector)
