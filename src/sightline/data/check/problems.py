@@ -299,7 +299,7 @@ class CheckReport:
         total = sum(self.images.values())
         splits = ", ".join(f"{name} {count}" for name, count in self.images.items())
         objects = sum(sum(row.values()) for row in self.counts.values())
-        of = f", {_number(objects)} {self.unit}" if self.unit == "objects" else ""
+        of = f", {_plural(objects, 'object')}" if self.unit == "objects" else ""
         kinds = len(next(iter(self.counts.values()), {}))
         note = "" if self.looked_at_images else " (labels and headers only; pixels were not decoded)"
         images = _plural(total, self.item) + (f" ({splits})" if len(self.images) > 1 else "")
