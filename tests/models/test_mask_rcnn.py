@@ -33,6 +33,7 @@ from sightline.nn.heads.regions import AlignedRegions
 from sightline.ops.masks import masks_to_boxes, rle_to_mask
 from sightline.runtime.shapes import shapes_only
 from sightline.structures import ImageBatch, Instances
+from sightline.structures.deferred import Deferred
 from sightline.training.loop import fit
 from sightline.training.recipe import Recipe
 from tests.models import parity
@@ -184,6 +185,7 @@ def test_masks_fill_the_image_they_came_from_and_unused_outputs_are_left_out() -
     with torch.inference_mode():
         result = model([image])[0]
     assert len(result)
+    assert isinstance(result._fields["masks"], Deferred)  # nothing is pasted before it is read
     assert result.masks.dtype == torch.bool
     assert result.masks.shape == (len(result), 90, 50)
     assert set(result.labels.tolist()) <= {0, 1}

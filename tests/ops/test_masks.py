@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops import _pasting
 from sightline.ops import masks as ops
 
 
@@ -68,13 +69,38 @@ def test_pasting_equals_a_loop() -> None:
     assert torch.equal(binary[clear], (expected > 0.5)[clear])
 
 
-def test_pasting_in_chunks_equals_pasting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threshold", [0.5, None])
+def test_pasting_in_chunks_equals_pasting_at_once(threshold: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = torch.rand(len(BOXES), 28, 28, generator=torch.Generator().manual_seed(1))
-    whole = ops.paste_masks(masks, BOXES, (30, 40))
-    monkeypatch.setattr(ops, "_PASTE_BYTES", 30 * 40 * 4 * 2)
-    assert torch.equal(ops.paste_masks(masks, BOXES, (30, 40)), whole)
-    monkeypatch.setattr(ops, "_PASTE_BYTES", 1)
-    assert torch.equal(ops.paste_masks(masks, BOXES, (30, 40)), whole)
+    whole = ops.paste_masks(masks, BOXES, (30, 40), threshold)
+    for most in (30 * 40 * 4 * 2, 1):
+        monkeypatch.setattr(ops, "_PASTE_BYTES", most)
+        monkeypatch.setattr(_pasting, "_PASTE_BYTES", most)
+        assert torch.equal(ops.paste_masks(masks, BOXES, (30, 40), threshold), whole)
+
+
+@pytest.mark.parametrize("size", [(120, 160), (600, 800)], ids=["small", "mostly empty"])
+def test_pasting_around_the_boxes_equals_pasting_everywhere(size: tuple[int, int]) -> None:
+    """Also for boxes that leave the image, contain it, have no area, or are inverted."""
+    generator = torch.Generator().manual_seed(5)
+    centre, side = torch.rand(40, 2, generator=generator) * 170 - 20, torch.rand(40, 2, generator=generator) * 90
+    boxes = torch.cat([centre - side / 2, centre + side / 2], 1)
+    boxes[:5] = torch.tensor(
+        [[-1e6, -1e6, 1e6, 1e6], [1e7, 1e7, 1e7, 1e7], [9, 9, 9, 9], [60, 50, 20, 30], [-50, -50, -20, -20]]
+    )
+    masks = torch.rand(40, 28, 28, generator=generator)
+    everywhere = ops.paste_masks(masks, boxes, size, threshold=None)
+    for threshold in (0.5, 0.0):
+        found = ops.paste_masks(masks, boxes, size, threshold)
+        assert torch.equal(found, everywhere > threshold)
+    assert bool(ops.paste_masks(masks, boxes, size, threshold=-1.0).all())
+
+
+def test_deferred_masks_are_those_of_the_boxes_at_the_time() -> None:
+    masks, boxes = torch.rand(len(BOXES), 14, 14, generator=torch.Generator().manual_seed(0)), BOXES.clone()
+    deferred = ops.deferred_masks(masks.requires_grad_(), boxes, (30, 40))
+    boxes += 3
+    assert torch.equal(deferred(), ops.paste_masks(masks, BOXES, (30, 40)))
 
 
 def test_pasting_passes_gradients_on() -> None:

@@ -6,17 +6,15 @@ image, as everywhere, (0, 0) is the outer corner of the top-left pixel, whose ce
 
 from __future__ import annotations
 
-import mmap
-from typing import Any
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops._pasting import paste_inside, tents
 from sightline.structures import Size
-
-_PASTE_BYTES = 2 * 2**20  # of float32 held at once while pasting; more leaves the cache
+from sightline.structures.deferred import Deferred
 
 
 def grid_coordinates(size: int, device: torch.device | str = "cpu") -> Tensor:
@@ -82,67 +80,22 @@ def paste_grids(logits: Tensor, boxes: Tensor, size: Size) -> Tensor:
     """
     if logits.ndim != 3 or logits.shape[1] != logits.shape[2] or len(logits) != len(boxes):
         raise InputError(f"logits {list(logits.shape)} do not fit {len(boxes)} boxes; give [N, M, M], one per box")
-    height, width = size
-    on_cpu = logits.device.type == "cpu"
-    masks: Any  # small slices of NumPy's arrays are faster than of PyTorch's
-    if on_cpu:
-        masks = _blank(len(logits), height, width)
-    else:
-        masks = torch.zeros(len(logits), height, width, dtype=torch.bool, device=logits.device)
-    limit = boxes.new_tensor([width, height])
+    boxes = boxes.float()
+    low, high = boxes[:, :2], boxes[:, 2:]
     # pixels whose centre is inside the box: first … end − 1
-    first = (boxes[:, :2] - 0.5).ceil().clamp(min=0).minimum(limit)
-    end = (boxes[:, 2:] - 0.5).ceil().clamp(min=0).minimum(limit).maximum(first)
-    pixels = (end - first).long()
-    corners = first.long().tolist()
-    sides = pixels.tolist()
-    with torch.autocast(logits.device.type, enabled=False):
-        for ids in _chunks(pixels):
-            columns, rows = pixels[ids].amax(0).tolist()
-            own = boxes[ids].float()
-            x = _weights(own[:, 0], own[:, 2], first[ids, 0].float(), columns, logits.shape[2])
-            y = _weights(own[:, 1], own[:, 3], first[ids, 1].float(), rows, logits.shape[1])
-            inside = y @ logits[ids].float() @ x.transpose(1, 2) > 0
-            for mask, number in zip(inside.numpy() if on_cpu else inside, ids.tolist(), strict=True):
-                (left, top), (w, h) = corners[number], sides[number]
-                masks[number, top : top + h, left : left + w] = mask[:h, :w]
-    return torch.from_numpy(masks) if on_cpu else masks
-
-
-def _blank(count: int, height: int, width: int) -> np.ndarray:
-    """Zeros, bool [count, height, width], that take no memory until they are written to.
-
-    NumPy asks for pages of 2 MB for large arrays, of which a few rows of each mask would touch and clear nearly all.
-    """
-    size = count * height * width
-    if size < 2**22:
-        return np.zeros((count, height, width), dtype=bool)
-    return np.frombuffer(mmap.mmap(-1, size), dtype=bool).reshape(count, height, width)
-
-
-def _chunks(pixels: Tensor) -> list[Tensor]:
-    """Groups of boxes ([N, 2] width, height in pixels) of similar size, limited in memory; none for empty boxes."""
-    order = pixels.prod(1).argsort()
-    order = order[pixels[order].amin(1) > 0]
-    sizes, chunks, start = pixels[order].tolist(), [], 0
-    while start < len(order):
-        end, columns, rows = start, 0, 0
-        while end < len(order):
-            columns, rows = max(columns, sizes[end][0]), max(rows, sizes[end][1])
-            if end > start and 4 * columns * rows * (end + 1 - start) > _PASTE_BYTES:
-                break
-            end += 1
-        chunks.append(order[start:end])
-        start = end
-    return chunks
-
-
-def _weights(low: Tensor, high: Tensor, first: Tensor, pixels: int, cells: int) -> Tensor:
-    """Weights [N, pixels, cells] of linear interpolation between `cells` points over low … high [N].
-
-    Pixels are counted from `first` [N]; pixels beyond the box have the weights of the outermost point.
-    """
-    centre = first[:, None] + torch.arange(pixels, device=low.device) + 0.5
+    first, end = (low - 0.5).ceil(), (high - 0.5).ceil()
+    start = first.clamp(min=0)
+    cells = logits.shape[2]
     step = cells / (high - low).clamp(min=torch.finfo(low.dtype).tiny)
-    position = ((centre - low[:, None]) * step[:, None] - 0.5).clamp(0, cells - 1)
-    return (1 - (position[:, :, None] - torch.arange(cells, device=low.device)).abs()).relu_()
+
+    def weights(ids: Tensor, axis: int, pixels: int) -> Tensor:
+        centre = start[ids, axis, None] + torch.arange(pixels, device=low.device) + 0.5
+        place = (centre - low[ids, axis, None]) * step[ids, axis, None] - 0.5
+        return tents(place.clamp_(0, cells - 1), cells)
+
+    return paste_inside(logits, first, end, weights, size, 0.0)
+
+
+def deferred_grids(logits: Tensor, boxes: Tensor, size: Size) -> Deferred:
+    """`paste_grids` for a field of `Instances` that pastes when it is first read; arguments as there."""
+    return Deferred(partial(paste_grids, size=size), (logits.detach(), boxes.detach().clone()))

@@ -11,6 +11,7 @@ Pasting is differentiable and runs on the device of the masks. Conversions run o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor
 
 from sightline.errors import InputError
+from sightline.ops._pasting import border_weights, paste_around, touched
 from sightline.ops.outlines import trace_outlines
 from sightline.structures import Size
+from sightline.structures.deferred import Deferred
 
 RLE = dict[str, Any]
 Polygon = Sequence[float] | np.ndarray | Tensor
@@ -31,7 +34,8 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | Non
     """Paste masks, predicted on a grid over each box, into the image.
 
     Masks are padded with a border of zeros, resized bilinearly to the pixels that the box touches, and clipped to the
-    image. Resizing is computed as two products with matrices of interpolation weights, in chunks of masks.
+    image. Resizing is computed as two products with matrices of interpolation weights, in chunks of masks. On the CPU,
+    with a threshold, only the pixels around each box are computed.
 
     Args:
         masks: [N, M, M] or [N, 1, M, M] float probabilities.
@@ -54,6 +58,8 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | Non
         raise InputError(
             f"masks {list(masks.shape)} do not fit {len(boxes)} boxes; give [N, M, M] or [N, 1, M, M], one mask per box"
         )
+    if threshold is not None and threshold >= 0 and masks.device.type == "cpu":
+        return paste_around(masks.detach(), boxes.detach().float(), size, threshold)
     height, width = size
     dtype = masks.dtype if threshold is None else torch.bool
     chunk = max(1, _PASTE_BYTES // (4 * max(1, height * width)))
@@ -63,28 +69,17 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Size, threshold: float | Non
         for start in range(0, len(masks), chunk):
             part = masks[start : start + chunk].float()
             box = boxes[start : start + chunk].detach().float()
-            rows = _interpolation_weights(box[:, 1], box[:, 3], part.shape[1], height)
-            columns = _interpolation_weights(box[:, 0], box[:, 2], part.shape[2], width)
+            (left, top), (right, bottom) = (side.T for side in touched(box[:, :2], box[:, 2:], part.shape[2]))
+            rows = border_weights(torch.arange(height, device=box.device), top, bottom, part.shape[1])
+            columns = border_weights(torch.arange(width, device=box.device), left, right, part.shape[2])
             full = rows @ part @ columns.transpose(1, 2)
             pasted[start : start + chunk] = full if threshold is None else full > threshold
     return pasted
 
 
-def _interpolation_weights(low: Tensor, high: Tensor, cells: int, pixels: int) -> Tensor:
-    """How much of each of `cells` values goes to each of `pixels` along one axis, for sides low … high [N]: [N, P, M].
-
-    The grid with its border of one zero cell at either end is laid over the pixels from the first the (equally grown)
-    box touches to the last. A cell's weight falls from 1 at its centre to 0 at its neighbours' centres; the border's
-    cells are zero and so need no column.
-    """
-    growth = (cells + 2) / cells
-    centre, half = (high + low) * 0.5, (high - low) * 0.5 * growth
-    first, last = (centre - half).trunc(), (centre + half).trunc()
-    step = (cells + 2) / (last - first + 1).clamp(min=1)
-    pixel = torch.arange(pixels, dtype=low.dtype, device=low.device)
-    cell = torch.arange(cells, dtype=low.dtype, device=low.device)
-    position = (pixel - first[:, None] + 0.5) * step[:, None] - 1.5
-    return (1 - (position[:, :, None] - cell).abs()).relu_()
+def deferred_masks(masks: Tensor, boxes: Tensor, size: Size) -> Deferred:
+    """`paste_masks` for a field of `Instances` that pastes when it is first read; arguments as there."""
+    return Deferred(partial(paste_masks, size=size), (masks.detach(), boxes.detach().clone()))
 
 
 def masks_to_boxes(masks: Tensor, inclusive: bool = False) -> Tensor:

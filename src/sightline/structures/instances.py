@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.errors import InputError
 from sightline.structures.classes import Classes
+from sightline.structures.deferred import Deferred
 from sightline.structures.fields import FIELDS
 from sightline.structures.size import Size, as_size
 from sightline.structures.tabular import Tabular
@@ -82,7 +83,7 @@ class Instances(Tabular):
     def unchecked(
         cls, image_size: Size, *, classes: Classes | None, source: str | None = None, **fields: Any
     ) -> Instances:
-        """Like the constructor, but without checking the values.
+        """Like the constructor, but without checking the values, which may be `Deferred`.
 
         For decoders, whose results are valid by construction: checking would synchronise with the GPU for every image.
         """
@@ -109,7 +110,7 @@ class Instances(Tabular):
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__.get("_fields", {})
         if name in fields:
-            return fields[name]
+            return self._value(name)
         raise AttributeError(f"Instances has no field {name!r}; it has {', '.join(fields) or 'none'}")
 
     def __contains__(self, name: str) -> bool:
@@ -133,7 +134,7 @@ class Instances(Tabular):
         for name, value in self._fields.items():
             if isinstance(value, Tensor):
                 chosen[name] = value[item.to(value.device) if isinstance(item, Tensor) else item]
-            elif isinstance(item, slice):
+            elif isinstance(value, Deferred) or isinstance(item, slice):
                 chosen[name] = value[item]
             else:
                 ids = item.nonzero().flatten() if item.dtype == torch.bool else item
@@ -143,17 +144,27 @@ class Instances(Tabular):
     @property
     def fields(self) -> dict[str, Any]:
         """The fields by name: a new dict with the same values."""
-        return dict(self._fields)
+        return {name: self._value(name) for name in self._fields}
+
+    def _value(self, name: str) -> Any:
+        value = self._fields[name]
+        if isinstance(value, Deferred):
+            value = self._fields[name] = value()
+        return value
 
     def replace(self, *, image_size: Size | None = None, **fields: Any) -> Instances:
-        """A copy with some fields, and the image size if given, replaced or added. The values are not checked."""
+        """A copy with some fields, and the image size if given, replaced or added.
+
+        The values are not checked, and may be `Deferred`.
+        """
         merged = self._fields | fields
         return Instances.unchecked(image_size or self.image_size, classes=self.classes, source=self.source, **merged)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Instances:
         """The same objects with every tensor on `device`."""
         moved = {
-            n: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for n, v in self._fields.items()
+            n: v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor | Deferred) else v
+            for n, v in self._fields.items()
         }
         return Instances.unchecked(self.image_size, classes=self.classes, source=self.source, **moved)
 
@@ -177,7 +188,7 @@ class Instances(Tabular):
             columns["score"] = self.scores.tolist()
         if "boxes" in self:
             columns |= dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T.tolist(), strict=True))
-        for name, value in self._fields.items():
+        for name, value in self.fields.items():
             row = FIELDS.get(name)
             if name in ("boxes", "labels", "scores") or (row is not None and row.json is None):
                 continue

@@ -31,8 +31,8 @@ from sightline.models.detection.yolo_9000 import YOLO9000
 from sightline.models.model import Model
 from sightline.models.segmentation.segmenter import Segmenter
 from sightline.models.spatial.cube_rcnn import CubeRCNN
-from sightline.ops.mask_grids import paste_grids
-from sightline.ops.masks import paste_masks
+from sightline.ops.mask_grids import deferred_grids
+from sightline.ops.masks import deferred_masks
 from sightline.structures import Classes, ClassMap, ClassScores, Instances, Size
 
 
@@ -126,17 +126,17 @@ def read_objects(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> l
 
 
 def read_masks(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
-    """The objects of each image, with masks from the grids over their boxes."""
+    """The objects of each image, with masks from the grids over their boxes, pasted when they are read."""
     found = read_objects(outputs, sizes, classes)
-    return [own.replace(masks=paste_masks(own.masks, own.boxes, own.image_size)) for own in found]
+    return [own.replace(masks=deferred_masks(own.masks, own.boxes, own.image_size)) for own in found]
 
 
 def read_grids(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
-    """The objects of each image, with masks from the grids over their mask boxes."""
+    """The objects of each image, with masks from the grids over their mask boxes, pasted when they are read."""
     frames = outputs["mask_boxes"]
     found = read_objects({k: v for k, v in outputs.items() if k != "mask_boxes"}, sizes, classes)
     return [
-        own.replace(masks=paste_grids(own.masks, frame[: len(own)], own.image_size))
+        own.replace(masks=deferred_grids(own.masks, frame[: len(own)], own.image_size))
         for own, frame in zip(found, frames, strict=True)
     ]
 

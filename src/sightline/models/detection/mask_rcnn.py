@@ -20,7 +20,7 @@ from sightline.models.entry import Entry, extends
 from sightline.nn.heads.mask import MaskHead, MaskPredictor, MaskRegionHeads, select_class
 from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.necks.fpn import PyramidBackbone
-from sightline.ops.masks import paste_masks
+from sightline.ops.masks import deferred_masks
 from sightline.structures import ImageBatch, Instances
 
 
@@ -45,9 +45,9 @@ class MaskRCNN(FasterRCNN):
         return select_class(logits, self._output_of_class[classes]).float()
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Like every detector, with masks resized from the grids of their boxes to the image (section 3.1)."""
+        """Like every detector, with masks that are resized from their boxes to the image when read (section 3.1)."""
         results = super().finish(found, batch)
-        return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) for r in results]
+        return [r.replace(masks=deferred_masks(r.masks, r.boxes, r.image_size)) for r in results]
 
 
 @extends(faster_rcnn)

@@ -27,7 +27,7 @@ from sightline.models.model import Losses
 from sightline.nn.heads.dynamic_mask import DynamicMaskHead, MaskFeatures
 from sightline.nn.heads.mask import zero_loss
 from sightline.ops.boxes import elementwise_iou
-from sightline.ops.mask_grids import grown_boxes, paste_grids, sample_masks
+from sightline.ops.mask_grids import deferred_grids, grown_boxes, sample_masks
 from sightline.runtime.sharing import batch_count
 from sightline.structures import ImageBatch, Instances
 
@@ -91,11 +91,12 @@ class SightlineMask(SightlineDetector):
         return [own | {"masks": part} for own, part in zip(plain, logits, strict=True)]
 
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
-        """Like every detector, with masks resized from their grids to the pixels of the image."""
+        """Like every detector, with masks resized from their grids to the pixels of the image when they are read."""
         margin = self.mask_settings.margin
         results = super().finish(found, batch)
         return [
-            r.replace(masks=paste_grids(r.masks, grown_boxes(r.boxes.float(), margin), r.image_size)) for r in results
+            r.replace(masks=deferred_grids(r.masks, grown_boxes(r.boxes.float(), margin), r.image_size))
+            for r in results
         ]
 
     def mask_logits(

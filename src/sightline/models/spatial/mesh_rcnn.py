@@ -50,7 +50,7 @@ from sightline.nn.heads.regions import AlignedRegions
 from sightline.nn.heads.rpn import ProposalSettings
 from sightline.nn.heads.voxel import DepthHead, VoxelHead
 from sightline.nn.necks.fpn import FeaturePyramid, PyramidBackbone
-from sightline.ops.masks import paste_masks
+from sightline.ops.masks import deferred_masks
 from sightline.structures import ImageBatch, Instances
 
 MESHES = MeshSettings()
@@ -118,7 +118,7 @@ class MeshRCNN(FasterRCNN):
     def finish(self, found: Detections, batch: ImageBatch) -> list[Instances]:
         """Like every detector, with cameras, and with masks, if any, resized from the grids of their boxes."""
         results = in_original_pixels(super().finish(found, batch), batch)
-        return [r.replace(masks=paste_masks(r.masks, r.boxes, r.image_size)) if "masks" in r else r for r in results]
+        return [r.replace(masks=deferred_masks(r.masks, r.boxes, r.image_size)) if "masks" in r else r for r in results]
 
 
 @extends(faster_rcnn)
