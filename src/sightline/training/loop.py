@@ -129,6 +129,7 @@ def fit(
         session.held.close()
         session.freezing.end()
         session.norms.end()
+        session.threads.end()
         for part in session.features:
             part.remove()
         devices.stop_trackers(session.accelerator)
@@ -150,6 +151,7 @@ def train_epoch(session: Session, epoch: int) -> Row:
     for sentence in session.freezing.begin(epoch):
         session.display.say(sentence)
     session.order.begin(epoch, state.batch)
+    session.threads.begin_epoch()
     for images, targets in session.loader:
         state.lr = set_learning_rate(optimizer, recipe, state.step, session.clock.progress)
         session.norms.begin_step(state.step)

@@ -26,7 +26,7 @@ from sightline.training.features import CachedFeatures, cached_features
 from sightline.training.freezing import Freezing
 from sightline.training.guard import Guard
 from sightline.training.interrupt import Interrupts
-from sightline.training.loader import EpochBatches, Items, make_loader, require_fitting
+from sightline.training.loader import EpochBatches, Items, make_loader, require_fitting, worker_count
 from sightline.training.norm_warmup import NormWarmup
 from sightline.training.optimizer import make_optimizer
 from sightline.training.progress import ProgressDisplay, duration
@@ -35,6 +35,7 @@ from sightline.training.records import Records
 from sightline.training.run import existing_run_folder, new_run
 from sightline.training.schedule import Clock
 from sightline.training.step import Step, StepModule
+from sightline.training.threads import Threads, threads_to_try
 from sightline.training.together import copy_from_main, keep_own_statistics
 from sightline.training.validation import Validate, Validation
 from sightline.words import counted
@@ -65,6 +66,7 @@ class Session:
         interrupts: handles Ctrl-C.
         freezing: which parts of the model learn in which epoch.
         norms: lets the running statistics of batch normalisation follow quickly at first.
+        threads: chooses the number of threads by their speed.
         features: cached features of the training images and of the validation images; empty without a cache.
         held: releases the lock of the run's folder when it is closed.
         closing: whether augmentation has switched to its last part; None if the augmentation has no such part.
@@ -87,6 +89,7 @@ class Session:
     interrupts: Interrupts
     freezing: Freezing
     norms: NormWarmup
+    threads: Threads
     features: list[CachedFeatures]
     held: ExitStack
     closing: bool | None = None
@@ -117,6 +120,7 @@ class Session:
             self.parts.ema.update(self.parts.model)
         self.clock.tick(self.state.step)
         self.budget.step(self.state.step)
+        self.threads.step()
         self.display.batch(epoch, self.state.batch, losses, self.state.lr)
         self.interrupts.check()
 
@@ -222,6 +226,8 @@ def set_up(
         size = sum(part.size for part in features) / 2**20
         views = counted(features[0].views, "view")
         display.say(f"features of {views} of each image computed in {duration(spent)} ({size:.1f} MiB)")
+    workers = 0 if features else worker_count(data, recipe.workers)
+    counts = threads_to_try(recipe.minutes, accelerator.device, accelerator.num_processes, workers)
     return Session(
         folder,
         parts,
@@ -240,6 +246,7 @@ def set_up(
         Interrupts(enabled=accelerator.num_processes == 1),
         freezing,
         NormWarmup(model),
+        Threads(*counts, display.say),
         features,
         held,
     )
