@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sightline.training.threads import PAUSE, Threads, threads_to_try
+from sightline.training.threads import PAUSE, Threads, numbers_of_threads, threads_to_try
 
 
 class Machine:
@@ -90,5 +90,21 @@ def test_only_trainings_by_the_clock_on_one_cpu_try(
     torch.set_num_threads(2)
     try:
         assert threads_to_try(minutes, torch.device(device), processes, workers) == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_step_is_measured_with_each_number_of_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert [(count, torch.get_num_threads()) for count in numbers_of_threads(torch.device("cpu"))] == [
+            (1, 1),
+            (2, 2),
+        ]
+        for _ in numbers_of_threads(torch.device("cpu")):
+            break  # as if training failed
+        assert torch.get_num_threads() == 2
+        assert list(numbers_of_threads(torch.device("meta"))) == [2]
     finally:
         torch.set_num_threads(before)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -111,3 +112,14 @@ def threads_to_try(minutes: float | None, device: torch.device, processes: int, 
     if minutes is None or device.type != "cpu" or processes > 1:
         return most, most
     return most, max(1, most - max(workers, 1))
+
+
+def numbers_of_threads(device: torch.device, processes: int = 1, workers: int = 1) -> Iterator[int]:
+    """Yield the numbers of threads that a training run by the clock tries, lower one first, each while it is set."""
+    most, fewer = threads_to_try(math.inf, device, processes, workers)
+    try:
+        for count in dict.fromkeys((fewer, most)):
+            torch.set_num_threads(count)
+            yield count
+    finally:
+        torch.set_num_threads(most)
