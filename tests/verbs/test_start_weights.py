@@ -71,7 +71,7 @@ def test_create_model_stays_explicit(published):
 
 
 def test_a_backbone_given_as_an_argument(scenes, published):
-    ready = prepared("sightline_n", scenes, arguments={"image_size": 64})
+    ready = prepared("sightline_n", scenes, arguments={"image_size": 64, "backbone": "resnet18"})
     assert (ready.model.weights_given, [s for s in ready.messages if "starts" in s]) == (None, [])
     assert creation.installed_start("faster_rcnn", {"backbone": "efficientnet_lite0"}) is not None
     assert creation.installed_start("faster_rcnn", {"backbone": "resnet50"}) is None
@@ -137,3 +137,28 @@ def test_expected_weights_are_reported_in_one_line(scenes, caplog):
     assert len(told) == 1
     assert "all layers that these weights belong to are loaded (240 entries); the model's other layers (" in told[0]
     assert told[0].endswith("are new and start from random numbers, as they should")
+
+
+def test_the_small_detector_starts_from_made_up_images_unless_an_argument_changes_its_layers(scenes):
+    ready = prepared("sightline_n", scenes)
+    assert ready.model.weights_given == "clutter"
+    assert [sentence for sentence in ready.messages if "starts from" in sentence] == [
+        "sightline_n starts from the installed clutter weights of sightline_n (256 made-up classes); "
+        "weights 'none' starts from random numbers"
+    ]
+    for name, arguments, expected in (
+        ("sightline_n", {"image_size": 64, "head_depth": 1}, None),
+        ("sightline_n", {"image_size": 64, "in_channels": 1}, "clutter"),
+        ("sightline_n", {"image_size": 1280, "settings": {"nms_iou": 0.5}, "multi_scale": 0.1}, "clutter"),
+        ("sightline_s", {"image_size": 64}, None),
+    ):
+        found = creation.installed_start(name, arguments)
+        assert (found and found.data) == expected
+
+
+@pytest.mark.parametrize("weights", [None, "none"])
+def test_a_resumed_run_of_the_small_detector_keeps_its_start(scenes, tmp_path, weights):
+    run = sl.train("sightline_n", scenes, runs=tmp_path, name="a", weights=weights, report=False, **SMALL, **QUICK)
+    assert run_facts(run.folder).weights == ("clutter" if weights is None else None)
+    again = sl.train(None, scenes, runs=tmp_path, name="a", resume=True, report=False)
+    assert run_facts(again.folder).weights == ("clutter" if weights is None else None)

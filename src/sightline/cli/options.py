@@ -56,7 +56,7 @@ StartWeights = Annotated[
     typer.Option(
         "--weights",
         help="Initial weights: imagenet, coco, clutter (sightline_n), a file, the folder of a run, or none (random). "
-        "By default imagenet if the backbone's weights are installed, otherwise none.",
+        "By default imagenet if the backbone's weights are installed, clutter for sightline_n, otherwise none.",
     ),
 ]
 RecipeFile = Annotated[

@@ -119,6 +119,10 @@ def create_model(
     return model
 
 
+_SAME_LAYERS = {"in_channels", "image_size", "multi_scale", "norm", "norm_eps", "trainable_layers", "settings"}
+"""Arguments of a builder that leave the layers of a network as they are."""
+
+
 def checked_arguments(name: str, arguments: Mapping[str, Any], weights: str | Path | None = None) -> dict[str, Any]:
     """The arguments of a model's builder under their current names, checked without building the model.
 
@@ -143,15 +147,20 @@ def checked_arguments(name: str, arguments: Mapping[str, Any], weights: str | Pa
 
 
 def installed_start(name: str, arguments: Mapping[str, Any]) -> Published | None:
-    """The ImageNet weights of a model or of its backbone's classifier if they are installed; else None.
+    """The published weights that training starts from by default; None if there are none or they are not installed.
+
+    They are the ImageNet weights of the model or of its backbone's classifier or, of a model that has none, its weights
+    from made-up images, if no argument changes its layers.
 
     Args:
         name: the model's name.
         arguments: the arguments of its builder, which may name the backbone.
     """
     entry = find(name)
-    networks = (entry.name, entry.classifier(arguments))
-    found = next((p for n in networks if n is not None and (p := find_published(n, "imagenet")) is not None), None)
+    starts = [(entry.name, "imagenet"), (entry.classifier(arguments), "imagenet")]
+    if arguments.keys() <= _SAME_LAYERS:
+        starts.append((entry.name, "clutter"))
+    found = next((p for n, data in starts if n is not None and (p := find_published(n, data)) is not None), None)
     return found if found is not None and is_installed(found) else None
 
 

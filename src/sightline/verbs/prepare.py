@@ -312,6 +312,10 @@ def _without_load_report() -> Iterator[None]:
         log.setLevel(level)
 
 
+_INSTALLED = {"imagenet": "ImageNet", "clutter": "clutter"}
+"""Names, for messages, of the data whose weights a training run starts from by default."""
+
+
 def _start(
     name: str,
     weights: str | Path | None,
@@ -321,18 +325,18 @@ def _start(
 ) -> str | Path | None:
     """The weights that a training run of a model starts from.
 
-    If none are given, these are the ImageNet weights of its backbone if they are installed, which is added to
-    `messages`. A resumed run does so only if it did so at its beginning.
+    If none are given, these are installed ones (`installed_start`), which is added to `messages`. A resumed run does so
+    only if it did so at its beginning.
     """
-    if weights is not None or (begun is not None and begun.weights != "imagenet"):
+    if weights is not None or (begun is not None and begun.weights not in _INSTALLED):
         return weights
     start = installed_start(name, arguments)
-    if start is None:
+    if start is None or (begun is not None and begun.weights != start.data):
         return None
     if begun is None:
         messages.append(
-            f"{name} starts from the installed ImageNet weights of {start.network} ({start.metric}); weights 'none' "
-            "starts from random numbers"
+            f"{name} starts from the installed {_INSTALLED[start.data]} weights of {start.network} ({start.metric}); "
+            "weights 'none' starts from random numbers"
         )
     return start.data
 

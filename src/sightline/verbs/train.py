@@ -77,7 +77,7 @@ def train(
             of the data.
         weights: if `model` is a name: "imagenet", "coco", "none" (random weights) or a file; see `create_model`. By
             default "imagenet" if those weights of the model or of its backbone are installed in a Python package (no
-            download), otherwise "none".
+            download), "clutter" for `sightline_n`, otherwise "none".
         arguments: if `model` is a name: arguments of its builder, such as {"image_size": 320}.
         classes: if `model` is a name: either new names of the data's classes by their old ones (None removes a class),
             or the names of the classes to keep; for a PyTorch dataset that does not name its classes, their names.
