@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.data.joint import JointData
-from sightline.data.transforms.base import Augmentation, Transform, as_transform
+from sightline.data.transforms.base import Augmentation, FunctionTransform, Transform, as_transform
 from sightline.data.transforms.mosaic import CachedSamples
 from sightline.data.transforms.objects import objects_within
 from sightline.data.transforms.targets import within_image
@@ -143,7 +143,9 @@ class EpochBatches(Sampler[list[Item]]):
 class Samples(Dataset[Any]):
     """Dataset that returns one augmented image with its target for each `Item`.
 
-    The augmentation is bound to the dataset. Where the item asks for it, its `closed()` form is used instead.
+    The augmentation is bound to the dataset. Where the item asks for it, its `closed()` form is used instead. Images that
+    were read from files are kept in memory, up to a limit, unless the augmentation is a function of the user's, which
+    might change them in place.
 
     An `InputError` is returned, not raised: raised in a worker process, it would reach the user wrapped in the
     traceback of another process. The batch raises it in the main process.
@@ -153,8 +155,9 @@ class Samples(Dataset[Any]):
         bound: Transform | None = None
         if transform is not None:
             whole = as_transform(transform)
-            if whole.combines:
-                data = CachedSamples(data)  # each image is used several times per epoch
+            files = getattr(data, "root", None) is not None
+            if whole.combines or (files and not isinstance(whole, FunctionTransform)):
+                data = CachedSamples(data)  # reading a file takes up to half of the time that an image takes here
             bound = whole.bind(data, size)
         self.data, self.seed, self.transform = data, seed, bound
         self.closed = None if bound is None else bound.closed()
