@@ -143,9 +143,9 @@ class EpochBatches(Sampler[list[Item]]):
 class Samples(Dataset[Any]):
     """Dataset that returns one augmented image with its target for each `Item`.
 
-    The augmentation is bound to the dataset. Where the item asks for it, its `closed()` form is used instead. Images that
-    were read from files are kept in memory, up to a limit, unless the augmentation is a function of the user's, which
-    might change them in place.
+    The augmentation is bound to the dataset. Where the item asks for it, its `closed()` form is used instead. Images
+    that were read from files are kept in memory, up to a limit, unless the augmentation is a function of the user's,
+    which might change them in place.
 
     An `InputError` is returned, not raised: raised in a worker process, it would reach the user wrapped in the
     traceback of another process. The batch raises it in the main process.
