@@ -117,7 +117,9 @@ def section(text, key):
 
 def test_everything_is_there_and_nothing_is_fetched(tmp_path, capfd):
     result, data = evaluated()
-    environment = {"started": "2031-01-02T03:04:05", "versions": {"torch": "2.9 <x>"}, "command": ["a", "b"]}
+    environment = {"started": "2031-01-02T03:04:05", "versions": {"torch": "2.9 <x>"}, "command": ["a", "b c"]}
+    environment |= {"commands": [["a", "b c"], ["a", "--resume"]]}
+    environment |= {"resumed": [{"started": "2031-01-03", "command": ["a", "--resume"]}]}
     model = nn.Linear(4, 2)
     path = write_report(tmp_path, result, data, Recipe(), environment, ROWS, model, title="First <run>")
     assert path == tmp_path / "report.html"
@@ -150,8 +152,11 @@ def test_everything_is_there_and_nothing_is_fetched(tmp_path, capfd):
     assert gallery.count("data:image/jpeg") == 10
     assert "five.png is &lt;cut&gt; off" in gallery
     assert gallery.index("F1 0.00") < gallery.index("F1 1.00")
-    assert "0.7 0.9" in section(text, "recipe")
+    assert "0.7, 0.9" in section(text, "recipe")
     assert "2.9 &lt;x&gt;" in section(text, "environment")
+    assert "<dd>a &#x27;b c&#x27; ; a --resume</dd>" in section(text, "environment")
+    assert "<dt>resumed.1.started</dt><dd>2031-01-03</dd>" in section(text, "environment")
+    assert "{" not in section(text, "environment")
     assert "10 parameters" in text
     assert capfd.readouterr() == ("", "")
 

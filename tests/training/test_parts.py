@@ -382,6 +382,18 @@ def test_display_on_a_terminal(monkeypatch):
     assert "epoch 1/2  loss 0.75  val AP n/a  lr 1.0e-01  7 s" in shown
 
 
+def test_the_line_of_an_epoch_has_the_total_of_all_losses_and_five_metrics(capsys):
+    row = {"epoch": 1, "lr": 0.1, "seconds": 7.0} | {f"train/loss_{i}": 0.5 for i in range(9)}
+    row |= {"train/loss": 4.5, "val/loss": 1.0} | {f"val/m{i}": 0.25 for i in range(7)}
+    with ProgressDisplay(True, Clock(Recipe(epochs=2), steps_per_epoch=5), batches=5) as display:
+        display.epoch(row, best=False)
+    shown = capsys.readouterr().err
+    assert "loss 4.5 (loss_0 0.5, " in shown
+    assert "loss_8 0.5)  val loss 1  m0 0.25" in shown
+    assert "m4" in shown
+    assert "m5" not in shown
+
+
 def test_run_tells_how_it_ended(tmp_path):
     recipe = Recipe(minutes=3, patience=2)
     best = {"epoch": 1, "val/AP": 0.5, "train/loss": 1.25}

@@ -172,9 +172,12 @@ def _own(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if values is None:
         return None
     own = {key: value for key, value in values.items() if key != "run"}
-    commands = own.pop("commands", None)
+    commands = own.pop("commands", [own["command"]] if "command" in own else None)
     if isinstance(commands, list) and all(isinstance(words, list) for words in commands):
         own["command"] = " ; ".join(shlex.join(map(str, words)) for words in commands)
+        resumed = own.get("resumed")
+        if isinstance(resumed, list) and all(isinstance(one, Mapping) for one in resumed):
+            own["resumed"] = [{key: value for key, value in one.items() if key != "command"} for one in resumed]
     return own
 
 

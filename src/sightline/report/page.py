@@ -50,18 +50,20 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, en
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Names with values; nested mappings are flattened."""
+    """Names with values; nested mappings and lists of mappings are flattened."""
 
     def flat(prefix: str, part: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         for key, value in part.items():
             if isinstance(value, Mapping):
                 yield from flat(f"{prefix}{key}.", value)
+            elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+                yield from flat(f"{prefix}{key}.", {str(i): one for i, one in enumerate(value, 1)})
             else:
                 yield f"{prefix}{key}", value
 
     def shown(value: Any) -> str:
         if isinstance(value, list | tuple):
-            return " ".join(str(v) for v in value)
+            return ", ".join(str(v) for v in value)
         return "–" if value is None else str(value)
 
     entries = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(shown(v))}</dd></div>" for k, v in flat("", values))

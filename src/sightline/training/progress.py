@@ -15,6 +15,8 @@ log = logging.getLogger("sightline")
 
 _BAR_EVERY = 0.2
 _LINE_EVERY = 30.0
+_METRICS = 5
+"""Number of validation metrics in the line of an epoch, besides the loss."""
 
 
 class ProgressDisplay:
@@ -93,7 +95,7 @@ class ProgressDisplay:
     def epoch(self, row: Row, best: bool) -> None:
         """Print the line of an epoch."""
         parts = [self._epoch_text(row["epoch"]), losses_text(_part(row, "train/"))]
-        val_metrics = _part(row, "val/")
+        val_metrics = dict(list(_part(row, "val/").items())[: 1 + _METRICS])
         if val_metrics:
             parts.append("val " + "  ".join(f"{name} {_number(value)}" for name, value in val_metrics.items()))
         parts += [f"lr {row['lr']:.1e}", duration(row["seconds"])]
@@ -107,9 +109,8 @@ class ProgressDisplay:
         return f"epoch {number}" if total is None else f"epoch {number:>{len(str(total))}}/{total}"
 
 
-def _part(row: Row, prefix: str, most: int = 6) -> dict[str, Any]:
-    chosen = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
-    return dict(list(chosen.items())[:most])
+def _part(row: Row, prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
 
 def _number(value: Any) -> str:
