@@ -82,6 +82,9 @@ def test_other_mesh_files_are_written_by_name(kind: str, tmp_path: Path) -> None
     files = list((tmp_path / "out" / "meshes").iterdir())
     assert len(files) == done_.objects > 0
     assert all(file.suffix == f".{kind}" and len(read_mesh(file).faces) for file in files)
+    plain = sl.predict_to_folder(model, data, tmp_path / "json", save="json", threshold=0.01, draw=None)
+    assert plain.files == ["predictions.json", "meshes/"]
+    assert all(file.suffix == ".obj" for file in (tmp_path / "json" / "meshes").iterdir())
 
 
 def test_the_data_chooses_the_task_and_the_model() -> None:

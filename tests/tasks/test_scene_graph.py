@@ -91,6 +91,10 @@ def test_relations_are_written_in_the_layout_of_scenes(tmp_path: Path) -> None:
     assert [image["relation_scores"] for image in written["images"]] == [[0.36], [1.0]]
     with pytest.raises(InputError, match="objects with relations"):
         files.add(PredictedImage(3, 1, Path("b.png"), (64, 64)), "nothing", None)
+    boxes = SceneGraphWriter().begin(tmp_path, [Path("a.png")], CLASSES, ("csv",))
+    boxes.add(PredictedImage(1, 0, Path("a.png"), (64, 64)), found, None)
+    left_out = "3 objects in 1 image (1 relation left out, because only the format json holds them)"
+    assert boxes.finish(0.5, True).summary == left_out
 
 
 def test_the_graph_is_drawn_beside_the_image() -> None:

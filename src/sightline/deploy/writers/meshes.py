@@ -23,9 +23,12 @@ MESHES = Path("meshes")
 
 class MeshWriter:
     """Writes the meshes, in the frame of the camera in metres, and predictions.json, whose annotations name the mesh of
-    each object and the depth of its centre."""
+    each object and the depth of its centre.
 
-    formats = (*MESH_FORMATS, *(name for name in FORMATS if name != "json"))
+    The JSON file is always written. Meshes are OBJ files unless another of `MESH_FORMATS` is requested.
+    """
+
+    formats = (*MESH_FORMATS, *FORMATS)
 
     def begin(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]) -> MeshFiles:
         return MeshFiles(folder, paths, classes, formats)
@@ -43,7 +46,7 @@ class MeshFiles:
                 require("trimesh", "trimesh", "mesh", f"writing {kind.upper()} files")
         self.folder = folder
         self._paths = file_paths(paths, (".obj",), ".obj")
-        others = ["json", *(name for name in formats if name in FORMATS)]
+        others = list(dict.fromkeys(["json", *(name for name in formats if name in FORMATS)]))
         self._files = CocoFiles(folder, classes, file_paths(paths, (".txt",), ".txt"), others)
         self._images = 0
 

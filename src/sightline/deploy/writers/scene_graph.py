@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class SceneGraphFiles(DetectionFiles):
 
     def __init__(self, folder: Path, paths: Sequence[Path], classes: Sequence[str], formats: Sequence[str]):
         super().__init__(folder, paths, classes, formats)
-        self._relations = 0
+        self._relations, self._with_json = 0, "json" in formats
 
     def add(self, image: PredictedImage, prediction: Any, ids: Tensor | None) -> None:
         require_prediction(prediction, Instances, "objects with relations (Instances)")
@@ -50,5 +51,8 @@ class SceneGraphFiles(DetectionFiles):
 
     def finish(self, threshold: float, given: bool) -> Written:
         written = super().finish(threshold, given)
+        if self._relations and not self._with_json:
+            lost = f"{counted(self._relations, 'relation')} left out, because only the format json holds them"
+            return replace(written, summary=f"{written.summary} ({lost})")
         summary = f"{counted(written.objects, 'object')} and {counted(self._relations, 'relation')} in "
-        return Written(summary + counted(self._images), written.files, written.objects, written.hint)
+        return replace(written, summary=summary + counted(self._images))
