@@ -478,12 +478,12 @@ class TestInterruption:
         train = ["train", solids, *TINY, "--augmentation", "none", "--epochs", 2, "--no-report"]
         done(*train, "--name", "whole")
         self.interrupted(monkeypatch, 13, *train)
-        done("train", solids, "--resume", "--name", "run1", "--device", "cpu", "-q", "--no-report")
+        done("train", "runs/run1", "--resume", "--device", "cpu", "-q", "--no-report")
         whole, resumed = (load_file(f"runs/{name}/last.safetensors") for name in ("whole", "run1"))
         assert all(bool((whole[key] == resumed[key]).all()) for key in whole)
 
     def test_resume_without_a_run(self, solids, trained):
-        assert refused("train", solids, "--resume") == "--resume needs the run's --name"
+        assert refused("train", solids, "--resume").startswith("--resume needs the run's --name, or its folder: ")
         sentence = refused("train", solids, "--resume", "--name", "zz")
         assert sentence == "there is no run runs/zz to resume; start it without --resume"
         Path("runs/zz").mkdir(parents=True)
@@ -688,6 +688,9 @@ class TestMistakes:
             (["--set", "epoch=3"], "the command line holds the unknown entry 'epoch'; did you mean 'epochs'?"),
             (["--set", "warmup_steps=few"], "warmup_steps is 'few', but it must be a whole number"),
             (["--set", "epochs"], "--set 'epochs' must have the form name=value"),
+            (["--set", "epochs="], "--set 'epochs=' has no value; write epochs=none if none is meant"),
+            (["--set", "image_side=96"], "seed; arguments of the model belong to --arg, in Python to arguments="),
+            (["--arg", "weight_decay=1"], "settings of the training, such as epochs, belong to --set"),
             (["--set", "lr=[1"], "--set lr=[1 is not valid YAML"),
             (["--augmentation", "strnog"], "unknown augmentation recipe 'strnog'; choose one of none, light, default"),
             (["--recipe", "nope.yaml"], "there is no recipe nope.yaml"),

@@ -30,6 +30,11 @@ def listed(names: Sequence[str], most: int = 6, what: str = "") -> str:
     return ", ".join(names[:most]) + (f" and {left} more {what}".rstrip() if left > 0 else "")
 
 
+def class_text(name: str) -> str:
+    """The name of a class in a sentence: "class 0" for a class without a name, of which only the number is known."""
+    return f"class {name}" if name.isdecimal() else name
+
+
 def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:
     """The question "did you mean 'x'?" with the known name closest to `name`; `otherwise` if none is close."""
     near = difflib.get_close_matches(str(name), list(known), 1)

@@ -107,5 +107,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done("anchors", "data", "-k", 3, "--image-size", 160, "-o", "b.png").out.split("picture")[0] in outcome.out
     assert "anchors.png exists, and nothing is overwritten" in refused("anchors", "data")
     assert "a plot cannot be written as .txt" in refused("anchors", "data", "-o", "a.txt")
-    assert "shapes; choose a smaller k" in refused("anchors", "data", "-k", 5000, "-o", "c.png")
+    assert "shapes; give a k of at most " in refused("anchors", "data", "-k", 5000, "-o", "c.png")
     assert "there is no nowhere" in refused("anchors", "nowhere", "-o", "c.png")

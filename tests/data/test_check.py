@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from sightline.data.blob import Blob
 from sightline.data.check import RULES, check, exif, fix
 from sightline.data.check import duplicates as copies
+from sightline.data.check.checking import _class_problems as class_problems
 from sightline.data.check.exif import drawn_on
 from sightline.data.check.labels import anchor_fit, duplicate_boxes
 from sightline.data.dataset import Dataset
@@ -770,3 +771,8 @@ def test_boxes_in_fractions_where_pixels_are_expected(tmp_path: Path):
     assert not report.ok
     pixels = write_coco(tmp_path / "pixels", {"train": [("a.png", [[0, 0, 1, 1, 1], [0, 0, 2, 1, 1]])]})
     assert check(open_dataset(pixels), progress=False).ok
+
+
+def test_classes_without_names_are_called_classes() -> None:
+    rare = next(p for p in class_problems({"train": {"0": 20, "7": 2, "dog": 3}}, "objects") if p.rule == "class-rare")
+    assert rare.value == "2 classes have fewer than 10 objects in train: class 7 (2), dog (3)"

@@ -180,8 +180,12 @@ def test_a_wrong_size_is_refused_before_it_is_planned_with(scenes: Any, size: An
             api.prepare(LITE, scenes, arguments={"image_size": size}, settings=settings)
 
 
-def test_a_recipe_is_taken_as_it_is(scenes: Any):
-    ready = api.prepare(LITE, scenes, recipe=RECIPE)
+def test_a_recipe_is_taken_as_it_is(scenes: Any, tmp_path: Path):
+    RECIPE.to_yaml(tmp_path / "recipe.yaml")
+    assert Recipe.given(str(tmp_path / "recipe.yaml")) == Recipe.given(RECIPE) == RECIPE
+    with pytest.raises(InputError, match="recipe is 3, but it must be a Recipe or the path of a YAML file"):
+        api.prepare(LITE, scenes, recipe=3)
+    ready = api.prepare(LITE, scenes, recipe=tmp_path / "recipe.yaml")
     assert ready.recipe == RECIPE
     assert ready.plan.settings == {}
     assert ready.plan.arguments["image_size"] == ready.model.arguments["image_size"]

@@ -72,10 +72,20 @@ def parse_pairs(values: list[str] | None, option: str) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise InputError(f"{option} {text!r} must have the form name=value")
+        if not value.strip():
+            raise InputError(f"{option} {text!r} has no value; write {name.strip()}=none if none is meant")
         read = reading.parse_yaml(value, f"{option} {text if len(text) <= 80 else text[:77] + '…'}")
         is_none = option == "--arg" and isinstance(read, str) and read.lower() == "none"
         pairs[name.strip()] = None if is_none else read
     return pairs
+
+
+def run_to_resume(given: Path | None) -> tuple[Path, str, None]:
+    """The folder of all runs, the name of the run whose folder is given in place of the data, and no data."""
+    if given is None or not (given / "recipe.yaml").is_file():
+        raise InputError("--resume needs the run's --name, or its folder: sightline train runs/first --resume")
+    folder = given.resolve()
+    return folder.parent, folder.name, None
 
 
 def checked_recipe(path: Path | None, settings: Mapping[str, Any]) -> Recipe | None:

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from sightline.cli.app import NamingHelp, app, start_processes
-from sightline.cli.inputs import COMMAND_LINE, checked_recipe, group_arguments, parse_classes, parse_pairs, say
+from sightline.cli.inputs import (
+    COMMAND_LINE,
+    checked_recipe,
+    group_arguments,
+    parse_classes,
+    parse_pairs,
+    run_to_resume,
+    say,
+)
 from sightline.cli.options import (
     ClassNames,
     Device,
@@ -97,7 +105,12 @@ def train(
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder that contains all runs.")] = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run --name from its last checkpoint, with its model.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run --name, or the run whose folder is given as DATA, from its last checkpoint, "
+            "with its model.",
+        ),
     ] = False,
     alternating: Annotated[
         bool,
@@ -131,7 +144,7 @@ def train(
     if twice:
         raise InputError(f"{twice[0]} is given twice, as --{twice[0].replace('_', '-')} and by --set; give it once")
     if resume and name is None:
-        raise InputError("--resume needs the run's --name")
+        runs, name, data = run_to_resume(data)
     own_recipe = checked_recipe(recipe, settings | others)
     arguments, renamed = group_arguments(parse_pairs(arg, "--arg")), parse_classes(classes)
     start_processes(processes)

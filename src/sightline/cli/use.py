@@ -144,8 +144,8 @@ def predict(
         typer.Option(
             "--save",
             metavar="FORMAT,…",
-            help="Formats of the predictions: json (the default), csv or yolo (objects only), kitti (cuboids), obj, ply "
-            "or glb (meshes); several separated by commas.",
+            help="Formats of the predictions: json (the default), csv or yolo (objects only), kitti (cuboids), obj, "
+            "ply or glb (meshes); several separated by commas.",
         ),
     ] = None,
     batch_size: BatchSize = 8,

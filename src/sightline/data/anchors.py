@@ -11,6 +11,7 @@ from sightline.data.dataset import Dataset
 from sightline.errors import InputError
 from sightline.ops.anchor_clusters import cluster_shapes
 from sightline.runtime.values import require_seed, require_whole
+from sightline.words import counted
 
 _MOST = 200_000
 """The largest number of boxes that are clustered. If there are more, a random sample of this size is used."""
@@ -87,7 +88,10 @@ def anchors(data: Dataset, k: int = 5, image_size: int = 416, seed: int = 0) -> 
         shapes = shapes[np.sort(np.random.default_rng(seed).choice(len(shapes), _MOST, replace=False))]
     distinct = len(np.unique(shapes, axis=0))
     if k > distinct:
-        raise InputError(f"k is {k}, but the boxes have only {distinct} distinct shapes; choose a smaller k")
+        raise InputError(
+            f"k is {k}, but the boxes have only {counted(distinct, 'distinct shape')}; give a k of at most {distinct} "
+            f"(-k {distinct})"
+        )
     found = [cluster_shapes(torch.from_numpy(shapes), count, seed=seed) for count in range(1, k + 1)]
     best = found[-1]
     return AnchorReport(

@@ -117,7 +117,8 @@ def require_arguments(entry: Entry, arguments: Mapping[str, Any]) -> None:
         known.append("image_size")
     for name in arguments:
         if name not in known:
-            hint = did_you_mean(name, known, f"it has {', '.join(known)}.")
+            all_names = f"it has {', '.join(known)}; settings of the training, such as epochs, belong to --set"
+            hint = did_you_mean(name, known, all_names)
             if name in BACKBONE_ARGUMENTS:
                 hint = next((f"did you mean {other!r}?" for other in BACKBONE_ARGUMENTS if other in known), hint)
             raise InputError(f"{entry.name} has no argument {name!r}; {hint}")

@@ -246,7 +246,9 @@ class Recipe:
         clean: dict[str, Any] = {}
         for name, value in values.items():
             if name not in known:
-                hint = did_you_mean(name, known, f"known are {', '.join(known)}")
+                all_names = f"known are {', '.join(known)}"
+                elsewhere = "arguments of the model belong to --arg, in Python to arguments="
+                hint = did_you_mean(name, known, f"{all_names}; {elsewhere}")
                 raise InputError(f"{source} holds the unknown entry {name!r}; {hint}")
             kind = str(known[name].type)
             if isinstance(value, str) and value.strip().lower() == "none" and "None" in kind and "str" not in kind:
@@ -256,6 +258,19 @@ class Recipe:
                     value = float(value)  # YAML 1.1 reads 1e-3 as text; it requires 1.0e-3
             clean[name] = value
         return cls(**clean)
+
+    @classmethod
+    def given(cls, recipe: Any) -> Recipe | None:
+        """Return a caller's recipe, which may also be the path of a YAML file; None stays None.
+
+        Raises:
+            InputError: it is something else, or as for `from_yaml`.
+        """
+        if isinstance(recipe, str | os.PathLike):
+            return cls.from_yaml(recipe)
+        if recipe is not None and not isinstance(recipe, Recipe):
+            raise InputError(f"recipe is {recipe!r}, but it must be a Recipe or the path of a YAML file")
+        return recipe
 
     @classmethod
     def stated(cls, recipe: Recipe | None, settings: Mapping[str, Any], source: str) -> Recipe:

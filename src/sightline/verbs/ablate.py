@@ -27,7 +27,7 @@ def ablate(
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     metric: str | None = None,
     split: str | None = None,
     out: str | Path = "ablation",

@@ -107,7 +107,7 @@ def plan_ablation(
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     metric: str | None = None,
     split: str | None = None,
@@ -125,6 +125,7 @@ def plan_ablation(
     Raises:
         InputError: as for `ablate`.
     """
+    recipe = Recipe.given(recipe)
     settings = dict(settings or {})
     budget = {name: value for name, value in (("minutes", minutes), ("epochs", epochs)) if value is not None}
     if not budget:

@@ -90,7 +90,7 @@ def prepare(
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -122,8 +122,7 @@ def prepare(
     Raises:
         InputError: as for `sightline.train`.
     """
-    if recipe is not None and not isinstance(recipe, Recipe):
-        raise InputError(f"recipe is {recipe!r}, but it must be a Recipe; read a file with Recipe.from_yaml(path)")
+    recipe = Recipe.given(recipe)
     if resume and name is None:
         raise InputError("to resume a run give its name, such as name='run1'")
     settings = dict(settings or {})

@@ -46,7 +46,7 @@ def train(
     arguments: Mapping[str, Any] | None = None,
     classes: ClassesGiven | None = None,
     open_args: Mapping[str, Any] | None = None,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
     resume: bool = False,
@@ -82,7 +82,8 @@ def train(
         classes: if `model` is a name: either new names of the data's classes by their old ones (None removes a class),
             or the names of the classes to keep; for a PyTorch dataset that does not name its classes, their names.
         open_args: if `data` is a path: additional arguments of `open_dataset`, such as {"format": "coco"}.
-        recipe: the settings of the run; by default those of the model (`model.recipe_defaults`).
+        recipe: the settings of the run, or the path of a recipe.yaml; by default those of the model
+            (`model.recipe_defaults`).
         name: the name of the run's folder in `runs`; by default the first free one of run1, run2, …
         runs: the folder of all runs.
         resume: continue the run `name` where it stopped.

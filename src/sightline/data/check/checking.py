@@ -30,7 +30,7 @@ from sightline.data.shared import shared_images
 from sightline.data.stored import optional_fields
 from sightline.errors import InputError
 from sightline.structures import Size
-from sightline.words import counted, listed
+from sightline.words import class_text, counted, listed
 
 TINY = 8  # pixels
 RARE = 10  # objects
@@ -304,7 +304,11 @@ def _split_problems(
 
 
 def _class_problems(counts: dict[str, dict[str, int]], unit: str) -> Iterator[Problem]:
-    filled = {split: row for split, row in counts.items() if sum(row.values())}
+    filled = {
+        split: {class_text(name): count for name, count in row.items()}
+        for split, row in counts.items()
+        if sum(row.values())
+    }
     if not filled:
         return
     taught = "train" if "train" in filled else next(iter(filled))
