@@ -137,11 +137,7 @@ def test_the_average_follows_the_batches_of_the_user():
 
 
 def test_augmentation_by_epochs():
-    assert [augmentation(n).value for n in (1, 14.9, 15, 39.9, 40, 300)] == [
-        *["light"] * 2,
-        *["default"] * 2,
-        *["mosaic"] * 2,
-    ]
+    assert [augmentation(n).value for n in (1, 7.9, 8, 300)] == ["light", "light", "mosaic", "mosaic"]
 
 
 def test_the_backbone_by_the_images_seen():

@@ -34,8 +34,8 @@ FEWEST_EPOCHS = {True: 8, False: 30}
 """Number of epochs below which a smaller `image_size` is better, by whether weights are pretrained."""
 FEW_STEPS = 280
 """Number of steps below which the batch size is halved, for twice as many steps."""
-MOSAIC_EPOCHS = 40
-"""Number of epochs from which mosaics help; in shorter training the harder images cost more than they bring."""
+MOSAIC_EPOCHS = 8
+"""Number of epochs from which mosaics help (`benchmarks/results/three_minutes.md`); shorter training was not tried."""
 LONG = 8000
 """Number of images from which the whole backbone is trained; an image counts once in each epoch."""
 FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
@@ -178,10 +178,8 @@ def averaging(steps: float) -> Choice:
 
 
 def augmentation(epochs: float) -> Choice:
-    """Mosaic augmentation only for long training runs."""
-    if epochs >= MOSAIC_EPOCHS:
-        return Choice("augmentation", "mosaic", f"{epochs:.0f} epochs are enough to learn from mosaics")
-    if epochs >= 15:
-        return Choice("augmentation", "default", f"{epochs:.0f} epochs are too few for mosaics")
+    """Mosaic augmentation in all but the shortest training runs."""
     number = round(epochs)
+    if epochs >= MOSAIC_EPOCHS:
+        return Choice("augmentation", "mosaic", f"{number} epochs are enough to learn from mosaics")
     return Choice("augmentation", "light", f"{counted(number, 'epoch')} {are(number)} too few for stronger changes")
