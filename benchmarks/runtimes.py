@@ -16,6 +16,8 @@ Four calls take turns in one process with one thread, and the median of the CPU 
 - whole: the file.
 - size: the file, with a picture that has the size of the network, so that nothing is resized.
 - outside: the bare network, behind resizing by Pillow and normalising by NumPy. Nothing is decoded.
+- masks, for detectors with masks: the file, and all masks of its result, which are pasted into the picture when they
+  are first read; the other calls do not read them.
 
 Weights are random, 80 classes, 21 for segmentation models. The score threshold of each detector is the score of its
 1000th best box on the picture, so that 1000 boxes reach the suppression of the detections. The logits of segmentation
@@ -59,7 +61,7 @@ from sightline.deploy.exporting.field_parts import mask_grids, points_of
 from sightline.deploy.exporting.part import as_batch
 from sightline.deploy.exporting.regions import as_rois, predicted, proposed
 from sightline.deploy.exporting.selecting import best_pairs, selected
-from sightline.deploy.runtimes import open_exported
+from sightline.deploy.runtimes import ExportedModel, open_exported
 from sightline.models.catalog import find
 from sightline.models.classification.classifier import ImageClassifier
 from sightline.models.detection.faster_rcnn import FasterRCNN
@@ -72,6 +74,7 @@ from sightline.training.run import cpu_name
 RESULTS = Path(__file__).parent / "results" / "runtimes.json"
 SIZE = (480, 640)
 REACHING = 1000
+MASKS = 300
 GOAL = 1.10
 ANY_SIZE = "openvino, any size"
 RUNTIMES = ("onnxruntime", "openvino", ANY_SIZE)
@@ -228,20 +231,21 @@ def by_pillow(model: sl.Model, picture: Tensor) -> Callable[[], np.ndarray]:
 
 
 def calls_of(
-    file: sl.Model,
+    file: ExportedModel,
     alone: Callable[[np.ndarray], Any],
     picture: Tensor,
     small: Tensor,
     given: np.ndarray,
     outside: Callable[[], np.ndarray],
 ) -> dict[str, Callable[[], Any]]:
-    """The calls that are compared, in the order of `CALLS`."""
-    return {
+    """The calls that are compared, in the order of `CALLS`; after these, one that also reads masks if there are any."""
+    calls: dict[str, Callable[[], Any]] = {
         "bare": lambda: alone(given),
         "whole": lambda: file([picture]),
         "size": lambda: file([small]),
         "outside": lambda: alone(outside()),
     }
+    return calls | ({"masks": lambda: file([picture])[0].masks} if "masks" in file.facts["outputs"] else {})
 
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -345,6 +349,17 @@ def above(results: dict[str, Any], beside: str) -> str:
     return ", ".join(found) or "none"
 
 
+def with_masks(results: dict[str, Any]) -> str:
+    """What the files of detectors with masks take if all masks of the result are read."""
+    rows = [(name, runtime, own) for name, row in results["models"].items() for runtime, own in row.items()]
+    found = [
+        f"{name} {own['masks']:.1f} ms in {runtime} ({own['masks'] / own['bare']:.2f} of bare)"
+        for name, runtime, own in rows
+        if isinstance(own, dict) and "masks" in own
+    ]
+    return ", ".join(found) or "not measured"
+
+
 def table(results: dict[str, Any]) -> str:
     lines = [
         "# An exported file beside its bare network",
@@ -369,6 +384,9 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"- Above {GOAL:.2f} in whole / bare: {above(results, 'bare')}.",
         f"- Above {GOAL:.2f} in whole / outside: {above(results, 'outside')}.",
+        "",
+        "Masks are pasted into the picture when they are first read, which no column contains; the bare network gives",
+        f"the same small masks. With all {MASKS} masks read: {with_masks(results)}.",
         "",
         "Made by `benchmarks/runtimes.py`, whose first lines say more.",
         "",

@@ -15,6 +15,7 @@ from sightline.deploy.certificate import Certificate, certificate_in
 from sightline.deploy.exporting.cameras import as_input, cameras_of, seen_by
 from sightline.deploy.exporting.facts import FOCAL, preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
+from sightline.deploy.openvino_gathering import gather_vectors
 from sightline.deploy.openvino_resizing import INNER_SIZE, replace_antialiased, size_as_input, with_shapes
 from sightline.deploy.sizes import PerSize, Run, Shapes
 from sightline.errors import InputError
@@ -214,6 +215,7 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
     try:
         header = onnx.load(str(path), load_external_data=False)
         read = core.read_model(str(path))
+        gather_vectors(read)
         model = read.clone()
         replace_antialiased(model)
         takes_size = size_as_input(model)

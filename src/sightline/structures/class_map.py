@@ -70,6 +70,13 @@ class ClassMap(Tabular):
                     f"ids are 0 to {len(classes) - 1}, or {IGNORE} for pixels to ignore"
                 )
 
+    @classmethod
+    def unchecked(cls, labels: Tensor, classes: Classes | None, scores: Tensor | LaterScores | None = None) -> ClassMap:
+        """Like the constructor, but without checking the values, for int64 labels that are valid by construction."""
+        self = cls.__new__(cls)
+        self.labels, self.classes, self.source, self._scores = labels, classes, None, scores
+        return self
+
     @property
     def scores(self) -> Tensor | None:
         if self._scores is not None and not isinstance(self._scores, Tensor):

@@ -105,7 +105,8 @@ def _of_coarse(nodes: Nodes, logits: Node, rows: Node, columns: Node, possible: 
     shape = nodes.Shape(x)
     x = _rows_of(nodes, rows, nodes.Reshape(x, [0, 0, -1]))
     best = nodes.ArgMax(nodes.Reshape(x, nodes.Concat([-1], nodes.side(shape, 3, 5), axis=0)), axis=1, keepdims=0)
-    best = best if possible is None else nodes.Gather(possible, best)
+    if possible is not None:  # between vectors, ONNX Runtime gathers elements in a third of the time
+        best = nodes.GatherElements(possible, nodes.Reshape(best, [-1]), axis=0)
     whole = nodes.Concat(nodes.side(shape, 0, 1), nodes.Shape(rows, start=0, end=1), axis=0)
     size = nodes.Concat(height, width, axis=0)
     labels = nodes.Slice(nodes.Reshape(best, nodes.Concat(whole, [-1], axis=0)), [0] * 2, size, [1, 2])

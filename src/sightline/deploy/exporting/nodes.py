@@ -96,7 +96,7 @@ def add_preprocessing(nodes: Nodes, model: Model, images: Node, uint8: bool) -> 
     if isinstance(model, ImageClassifier):
         x = _cropped(nodes, x, size, model.crop)
     # linear resizing and the scale of the values may change places, so one pass serves for 255 and the deviation
-    x = nodes.Sub(nodes.Mul(x, 1 / (std * 255 if uint8 and linear else std)), mean / std)
+    x = _shifted(nodes, x, 1 / (std * 255 if uint8 and linear else std), -mean / std)
     if isinstance(model, ImageClassifier):
         return _filled(nodes, x, size, model.crop), size, original
     if preprocess.divisor > 1:
@@ -114,7 +114,13 @@ def in_cells(nodes: Nodes, batch: Node, divisor: int) -> Node:
 
 
 def _channels(values: Any) -> Any:
-    return values.detach().cpu().float().numpy().reshape(1, -1, 1, 1)
+    return values.detach().cpu().float().numpy().flatten()
+
+
+def _shifted(nodes: Nodes, x: Node, factors: Any, shifts: Any) -> Node:
+    """Channels of `x` [N, C, H, W] times factors [C] plus shifts [C], in one pass."""
+    zeros, ones = np.zeros_like(factors), np.ones_like(factors)
+    return nodes.BatchNormalization(x, factors, shifts, zeros, ones, epsilon=0.0)
 
 
 def _resized_size(nodes: Nodes, p: Preprocess, original: Node) -> Node:

@@ -69,6 +69,28 @@ def _(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor]:
     return values, torch.empty_like(values, dtype=torch.int64)
 
 
+@torch.library.custom_op("sightline::best_entries", mutates_args=())
+def best_entries(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest of scores [N, M, K] that are above `least`, sorted: values, rows and columns [N, limit] each.
+
+    Where there are fewer, the rest have the value `least`, row 0 and column 0. They lie in the rows with the highest
+    values, so only these are compared, in ONNX only as many as have a value above `least` in any image.
+    """
+    columns = scores.shape[2]
+    _, rows = scores.amax(-1).topk(min(limit, scores.shape[1]))
+    own = scores.gather(1, rows[..., None].expand(-1, -1, columns))
+    values, entry = best_scores(own.flatten(1), limit, least)
+    there = values > least
+    return values, torch.where(there, rows.gather(1, entry // columns), 0), torch.where(there, entry % columns, 0)
+
+
+@best_entries.register_fake
+def _(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    values = scores.new_empty((scores.shape[0], limit))
+    rows = torch.empty_like(values, dtype=torch.int64)
+    return values, rows, torch.empty_like(rows)
+
+
 @cache
 def translations() -> dict[Any, Callable[..., Any]]:
     """The ONNX form of each operator of this module, for `torch.onnx.export`."""
@@ -103,26 +125,44 @@ def translations() -> dict[Any, Callable[..., Any]]:
             places = op.Concat(image, op.Unsqueeze(op.GatherND(order, places), [1]), axis=1)
         return op.Cast(op.ScatterND(none, places, marks), to=9)
 
-    def best(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64]:
-        floor, last = op.Constant(value_float=least), op.Constant(value_ints=[-1])
+    def highest(scores: Any, limit: int, floor: Any) -> tuple[Any, Any, Any]:
+        """The highest of the last axis, and their number: how many any row has above the floor, from 1 to `limit`."""
         above = op.Greater(scores, floor)
-        counts = op.ReduceSum(op.Cast(above, to=1), last, keepdims=0)
-        most = op.Cast(op.ReduceMax(counts, keepdims=0), to=7)
+        counts = op.ReduceSum(op.Cast(above, to=1), op.Constant(value_ints=[-1]), keepdims=0)
+        most = op.Reshape(op.Cast(op.ReduceMax(counts, keepdims=0), to=7), op.Constant(value_ints=[1]))
         number = op.Max(op.Min(most, op.Constant(value_int=limit)), op.Constant(value_int=1))
-        number = op.Reshape(number, op.Constant(value_ints=[1]))
-        values, places = op.TopK(op.Where(above, scores, floor), number, axis=-1)
-        places = op.Where(op.Greater(values, floor), places, op.Constant(value_int=0))
+        return *op.TopK(op.Max(scores, floor), number, axis=-1), number
+
+    def filled(limit: int, number: Any, floor: Any, values: Any, *indices: Any) -> tuple[Any, ...]:
+        """Values [..., number] and their indices up to `limit`: where no value is above the floor, the index is 0."""
+        there, none = op.Greater(values, floor), op.Constant(value_int=0)
         lacking = op.Sub(op.Constant(value_ints=[limit]), number)
-        rest = op.Concat(op.Shape(scores, start=0, end=-1), lacking, axis=0)
+        rest = op.Concat(op.Shape(values, start=0, end=-1), lacking, axis=0)
+        zeros = op.Expand(none, rest)
         return (
             op.Concat(values, op.Expand(floor, rest), axis=-1),
-            op.Concat(places, op.Expand(op.Constant(value_int=0), rest), axis=-1),
+            *(op.Concat(op.Where(there, index, none), zeros, axis=-1) for index in indices),
         )
+
+    def best(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64]:
+        floor = op.Constant(value_float=least)
+        values, places, number = highest(scores, limit, floor)
+        return filled(limit, number, floor, values, places)
+
+    def entries(scores: FLOAT, limit: int, least: float) -> tuple[FLOAT, INT64, INT64]:
+        floor = op.Constant(value_float=least)
+        _, rows, _ = highest(op.ReduceMax(scores, op.Constant(value_ints=[2]), keepdims=0), limit, floor)
+        own = op.GatherND(scores, op.Unsqueeze(rows, op.Constant(value_ints=[2])), batch_dims=1)
+        values, entry, number = highest(op.Reshape(own, op.Constant(value_ints=[0, -1])), limit, floor)
+        columns = op.Shape(scores, start=2)
+        row = op.GatherElements(rows, op.Div(entry, columns), axis=1)
+        return filled(limit, number, floor, values, row, op.Mod(entry, columns))
 
     names = locals()
     return {
         torch.ops.sightline.kept_by_nms.default: annotated(suppressed, names),
         torch.ops.sightline.best_scores.default: annotated(best, names),
+        torch.ops.sightline.best_entries.default: annotated(entries, names),
     }
 
 

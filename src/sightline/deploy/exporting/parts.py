@@ -143,8 +143,8 @@ def read_grids(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> lis
 
 def read_map(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:
     """The class map of each image, with probabilities if the file gives them."""
-    scores = outputs.get("scores")
-    return [ClassMap(outputs["labels"][i], classes, None if scores is None else scores[i]) for i, _ in enumerate(sizes)]
+    labels, scores = outputs["labels"], outputs.get("scores")
+    return [ClassMap.unchecked(labels[i], classes, None if scores is None else scores[i]) for i in range(len(sizes))]
 
 
 def read_scores(outputs: Outputs, sizes: Sequence[Size], classes: Classes) -> list[Any]:

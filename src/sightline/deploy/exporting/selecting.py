@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.deploy.exporting.operators import LEAST, best_scores, kept_by_nms
+from sightline.deploy.exporting.operators import LEAST, best_entries, best_scores, kept_by_nms
 from sightline.deploy.exporting.soft_operator import softened
 from sightline.errors import InputError
 from sightline.models.detection.candidates import DenseCandidates, Selection
@@ -121,20 +121,11 @@ def best_pairs(found: DenseCandidates, selection: Selection) -> tuple[Tensor, Te
     counts = list(found.counts) if selection.candidates_per == "level" else [sum(found.counts)]
     parts, begin = [], 0
     for count in counts:
-        scores, places, labels = _best(found.scores[:, begin : begin + count], limit, least)
+        scores, places, labels = best_entries(found.scores[:, begin : begin + count], limit, least)
         parts.append((scores, places + begin, labels))
         begin = begin + count
     scores, places, labels = (torch.cat(values, 1) for values in zip(*parts, strict=True))
     return scores, places, labels
-
-
-def _best(scores: Tensor, limit: int, least: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `limit` pairs of scores [N, M, K]; they belong to the best places, so only these are compared."""
-    value, places = best_scores(scores.amax(-1), limit, least)
-    pairs = torch.where(value[..., None] > least, rows_at(scores, places), least)
-    best, pair = best_scores(pairs.flatten(1), limit, least)
-    number = pairs.shape[-1]
-    return best, places.gather(1, pair // number), pair % number
 
 
 def boxes_at(found: DenseCandidates, places: Tensor) -> Tensor:
