@@ -355,6 +355,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/formats/voc.py": [f"{_FORMATS}test_voc.py"],
         "data/formats/voc_write.py": [f"{_FORMATS}test_voc.py", *_CONVERT],
         "data/formats/cvat.py": [f"{_FORMATS}test_cvat.py"],
+        "data/formats/cvat_shapes.py": [f"{_FORMATS}test_cvat.py"],
         "data/formats/labelme.py": [f"{_FORMATS}test_labelme.py"],
         "data/formats/via.py": [f"{_FORMATS}test_via.py"],
         "data/formats/masks.py": [f"{_FORMATS}test_masks.py"],

@@ -131,6 +131,9 @@ def test_a_split_of_other_data_that_was_trained_on_is_left_out_or_refused(photos
     assert both != found
     assert notes[1:] == [f"the best epoch was chosen on {len(both)} of them"]
     model.metadata["recipe"]["keep"] = "last"  # which left only the minimum score to choose
+    model.metadata.pop("threshold", None)
+    assert measured(model, divided)[1][1:] == []  # nor that
+    model.metadata["threshold"] = 0.5
     assert measured(model, divided)[1][1:] == [f"the minimum score was chosen on {len(both)} of them"]
     seen = sl.open_dataset(photos).split(0.8, 0.1, 0.1, seed=0)["train"]
     only = sl.convert(seen[:8], tmp_path / "seen", "yolo")

@@ -16,7 +16,7 @@ from PIL import Image
 import sightline as sl
 from sightline.api import predict_to_folder
 from sightline.data.torch_data import TorchData
-from sightline.deploy.predict import score_threshold
+from sightline.deploy.thresholds import score_threshold
 from sightline.deploy.writers.base import require_formats
 from sightline.errors import InputError
 from sightline.evaluation import ClassificationResult

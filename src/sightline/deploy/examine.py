@@ -11,8 +11,8 @@ from sightline.checks import Check, Checks
 from sightline.deploy.certificate import KEY, Certificate, certificate_in, unchanged
 from sightline.deploy.exporting.cameras import TAKEN
 from sightline.deploy.exporting.facts import FOCAL, read_facts
-from sightline.deploy.predict import SAVED_THRESHOLD
 from sightline.deploy.runtimes import require_own_graph
+from sightline.deploy.thresholds import SAVED_THRESHOLD
 from sightline.errors import InputError
 from sightline.runtime.optional import require
 from sightline.words import counted, listed

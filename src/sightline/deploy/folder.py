@@ -15,15 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
-from sightline.deploy.predict import (
-    Prediction,
-    class_ids,
-    predict_each,
-    require_some,
-    score_threshold,
-    threshold_origin,
-)
+from sightline.deploy.predict import Prediction, predict_each, require_some
 from sightline.deploy.sources import Item, Source, find_images
+from sightline.deploy.thresholds import class_ids, score_threshold, threshold_origin
 from sightline.deploy.writers.base import PredictedImage, Writer, Writing, file_paths, require_formats
 from sightline.errors import InputError
 from sightline.models.model import as_model

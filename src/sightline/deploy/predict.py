@@ -22,23 +22,19 @@ from sightline.data.room import unlimited_size
 from sightline.deploy.cameras import GivenCamera, with_given_cameras
 from sightline.deploy.predictions import NO_CLASSES, are_objects, filter_prediction, with_source
 from sightline.deploy.sources import Item, Source, common_scale, find_images
+from sightline.deploy.thresholds import class_ids, score_threshold
 from sightline.errors import InputError
 from sightline.interop.data_frames import to_pandas
 from sightline.models.model import Model, as_model
 from sightline.progress import progress_bar
 from sightline.runtime.devices import running
 from sightline.runtime.reading_ahead import read_ahead
-from sightline.runtime.values import require_number, require_whole
+from sightline.runtime.values import require_whole
 from sightline.structures import ClassMap
 from sightline.structures.tabular import html_of
 from sightline.words import counted, shown
 
 log = logging.getLogger("sightline")
-
-DEFAULT_THRESHOLD = 0.5
-"""The minimum score of objects if the model has no saved threshold."""
-SAVED_THRESHOLD = "that of the highest F1 on its validation images"
-"""The score threshold that training saves with a model."""
 
 
 @dataclass(frozen=True)
@@ -331,43 +327,6 @@ def _finished(result: Any, read: Prediction, threshold: float, classes: Tensor |
     if hasattr(result, "to"):
         result = result.to("cpu")
     return with_source(filter_prediction(result, threshold, classes), read.item.name)
-
-
-def score_threshold(model: Model, threshold: Any = None) -> float:
-    """The minimum score of objects: the given one, else the model's own, else 0.5.
-
-    Raises:
-        InputError: it is not a number from 0 to 1.
-    """
-    if threshold is not None:
-        return require_number("threshold", threshold, 0, 1, "give 0.5 if in doubt", "a score")
-    stored = model.metadata.get("threshold")
-    if stored is None:
-        return DEFAULT_THRESHOLD
-    return require_number(
-        "the threshold saved with the model", stored, 0, 1, "give a threshold, such as 0.5", "a score"
-    )
-
-
-def threshold_origin(model: Model) -> str:
-    """Where the threshold comes from that `score_threshold` returns if none is given, in words."""
-    if model.metadata.get("threshold") is None:
-        return f"the default is {DEFAULT_THRESHOLD}, because no threshold is saved with the model"
-    return f"the default is the threshold saved with the model, {SAVED_THRESHOLD}"
-
-
-def class_ids(model: Model, names: Sequence[str]) -> Tensor:
-    """[n] int64: the ids of classes given by name.
-
-    Raises:
-        InputError: a name is not a class of the model, or the model does not name its classes.
-    """
-    if not model.classes:
-        raise InputError("the model does not name its classes, so none can be selected; leave classes out")
-    if not isinstance(names, Iterable):
-        raise InputError(f"classes is {names!r}, but it must be a list of class names, such as ['cat', 'dog']")
-    chosen = [names] if isinstance(names, str) else list(names)
-    return torch.tensor([model.classes.id(str(name)) for name in chosen], dtype=torch.int64)
 
 
 def require_some(errors: dict[str, str], total: int, first: InputError | None) -> None:

@@ -16,9 +16,9 @@ from sightline.data.arrays import image_tensor
 from sightline.data.facts import full_scale_of
 from sightline.data.frames import Frame, VideoSource, is_live, read_frames
 from sightline.data.videos import is_video
-from sightline.deploy.predict import class_ids, score_threshold
 from sightline.deploy.predictions import are_objects, filter_prediction, with_source
 from sightline.deploy.sources import Item
+from sightline.deploy.thresholds import class_ids, score_threshold
 from sightline.deploy.tracking import LOW, Tracker
 from sightline.errors import InputError
 from sightline.models.model import Model, as_model

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from sightline.data.frames import pace_of
 from sightline.data.video_writer import VideoWriter
 from sightline.deploy.folder import PREDICTIONS, PredictedFolder, relative_paths
-from sightline.deploy.predict import score_threshold, threshold_origin
 from sightline.deploy.predictions import are_objects
 from sightline.deploy.sources import Item
+from sightline.deploy.thresholds import score_threshold, threshold_origin
 from sightline.deploy.video import PredictedFrame, predict_video
 from sightline.deploy.writers.base import file_paths, require_formats
 from sightline.deploy.writers.detection import entries_of

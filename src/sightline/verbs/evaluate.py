@@ -138,6 +138,6 @@ def measure(
 
 def saved_threshold(model: Model) -> dict[str, float]:
     """The entry "threshold" of an evaluation: the minimum score saved with the model, if there is one."""
-    from sightline.deploy.predict import score_threshold
+    from sightline.deploy.thresholds import score_threshold
 
     return {} if model.metadata.get("threshold") is None else {"threshold": score_threshold(model)}

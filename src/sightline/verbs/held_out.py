@@ -80,8 +80,9 @@ def select_images(
     return _by_default(model, data, known, keys, default_splits)
 
 
-def chosen_on(model: Model, images: str = "these images") -> str:
-    """The note for validation images: what training chose on them.
+def chosen_on(model: Model, images: str = "these images") -> list[str]:
+    """The note for validation images: what training chose on them. Empty if it chose nothing: neither the epoch nor a
+    threshold.
 
     Args:
         model: a trained model, with the recipe of its training in its metadata.
@@ -89,7 +90,9 @@ def chosen_on(model: Model, images: str = "these images") -> str:
     """
     recipe = model.metadata.get("recipe")
     last = isinstance(recipe, Mapping) and recipe.get("keep") == LAST
-    return f"the {'minimum score' if last else 'best epoch'} was chosen on {images}"
+    if last and model.metadata.get("threshold") is None:
+        return []
+    return [f"the {'minimum score' if last else 'best epoch'} was chosen on {images}"]
 
 
 def _without_record(model: Model, data: Dataset, split: str | None, default_splits: Sequence[str]) -> Selection:
@@ -169,7 +172,7 @@ def _by_default(
         )
     validated = int((roles[chosen] == "val").sum())
     if validated:
-        notes.append(chosen_on(model) if validated == chosen.sum() else chosen_on(model, f"{validated} of them"))
+        notes += chosen_on(model) if validated == chosen.sum() else chosen_on(model, f"{validated} of them")
     return Selection(data[chosen], name, notes + _warnings(known, _of(keys, chosen)))
 
 

@@ -185,7 +185,7 @@ def _missed(
     progress: bool,
 ) -> tuple[MissedObjects, Any, list[str]]:
     """The missed objects, the images, and notes on their choice."""
-    from sightline.deploy.predict import score_threshold
+    from sightline.deploy.thresholds import score_threshold
     from sightline.explain.missed import missed_objects as run
 
     chosen = select_images(known, for_task(data_for(known, given, data, classes, open_args), known), split)

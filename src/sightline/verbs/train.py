@@ -212,7 +212,7 @@ def train_prepared(
             result = measure(run.model, validation, task.measure, progress=progress)
         if result is not None:
             result.measured = {"data": known.path, "split": "val", **saved_threshold(run.model)}
-            result.notes.append(chosen_on(run.model))
+            result.notes += chosen_on(run.model)
         shown = data.boxed if isinstance(data, JointData) else data
         write_report(run.folder, result, data=validation if measurable else shown, model=run.model)
     return run

@@ -23,17 +23,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
-import numpy as np
-import torch
-
 from sightline.data.dataset import Dataset
-from sightline.data.formats import cvat_tags, files, shapes
+from sightline.data.formats import cvat_tags, files
+from sightline.data.formats.cvat_shapes import SHAPES, Shape, add_objects, whole_number
 from sightline.data.formats.cvat_write import write
 from sightline.data.formats.gather import Gather, place_of
-from sightline.data.malformed import skip_label
 from sightline.data.source import Source
 from sightline.errors import InputError
 from sightline.runtime import reading
@@ -42,14 +38,6 @@ from sightline.structures import Size
 __all__ = ["LOOKED_FOR", "read", "recognise", "write"]
 
 LOOKED_FOR = "CVAT: annotations.xml with images or tracks"
-_SHAPES = ("box", "polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")
-
-
-@dataclass
-class _Object:
-    element: Element
-    label: str
-    track: int = -1
 
 
 @dataclass
@@ -57,7 +45,7 @@ class _Image:
     name: str
     split: str
     size: Size
-    objects: list[_Object] = field(default_factory=list)
+    objects: list[Shape] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
 
@@ -66,7 +54,7 @@ class _File:
     path: Path
     labels: list[str] = field(default_factory=list)
     images: list[_Image] = field(default_factory=list)
-    frames: dict[int, list[_Object]] = field(default_factory=dict)
+    frames: dict[int, list[Shape]] = field(default_factory=dict)
     size: Size = (0, 0)
     is_video: bool = False
 
@@ -115,7 +103,7 @@ def read(
             names[split].append(name)
             size = image.size if all(image.size) else files.header_size(place) if place else (0, 0)
             gather.image(name, size, split_names.index(split), extra={"tags": image.tags} if image.tags else {})
-            _add_objects(gather, file.path, image.name, image.objects, size)
+            add_objects(gather, file.path, image.name, image.objects, size)
     if not there:
         raise files.none_found(home, missing, "in images/ and beside the file")
     columns, known = gather.finish()
@@ -192,7 +180,7 @@ def _add_meta(file: _File, meta: Element) -> None:
     file.labels = [name.strip() for name in names if name and name.strip()]
     original = meta.find(".//original_size")
     if original is not None:
-        file.size = _whole(original.findtext("height")), _whole(original.findtext("width"))
+        file.size = whole_number(original.findtext("height")), whole_number(original.findtext("width"))
 
 
 def _image(path: Path, element: Element, split: str) -> _Image:
@@ -200,23 +188,23 @@ def _image(path: Path, element: Element, split: str) -> _Image:
     if not name:
         raise InputError(f"{path}: image {element.get('id')} has no name; export the file again")
     subset = element.get("subset")
-    size = _whole(element.get("height")), _whole(element.get("width"))
+    size = whole_number(element.get("height")), whole_number(element.get("width"))
     image = _Image(name, files.split_name(subset) if subset else split, size if all(size) else (0, 0))
     for child in element:
         if child.tag == "tag":
             image.tags.append((child.get("label") or "").strip())
-        elif child.tag in _SHAPES:
-            image.objects.append(_Object(child, (child.get("label") or "").strip()))
+        elif child.tag in SHAPES:
+            image.objects.append(Shape(child, (child.get("label") or "").strip()))
     return image
 
 
 def _add_track(file: _File, track: Element) -> None:
     for child in track:
-        if child.tag in _SHAPES and child.get("outside") != "1":
-            one = _Object(child, (track.get("label") or "").strip(), _whole(track.get("id")))
+        if child.tag in SHAPES and child.get("outside") != "1":
+            one = Shape(child, (track.get("label") or "").strip(), whole_number(track.get("id")))
             if track.get("group_id"):
                 child.set("group_id", track.get("group_id") or "")
-            file.frames.setdefault(_whole(child.get("frame")), []).append(one)
+            file.frames.setdefault(whole_number(child.get("frame")), []).append(one)
 
 
 def _place_frames(file: _File, split: str, images: Path | None) -> None:
@@ -239,104 +227,3 @@ def _place_frames(file: _File, split: str, images: Path | None) -> None:
 def _number(name: str) -> int | None:
     digits = re.search(r"(\d+)$", files.without_suffix(name))
     return int(digits[1]) if digits else None
-
-
-def _add_objects(gather: Gather, file: Path, image: str, objects: Sequence[_Object], size: Size) -> None:
-    where = f"{file}: {image}"
-    groups: dict[tuple[str, str], list[int]] = {}
-    for k, one in enumerate(objects):
-        if not one.label:
-            no_label = f"{where}: shape {k} ({one.element.tag}) has no label; name its class, or remove it"
-            skip_label(InputError(no_label), file)
-            continue
-        group = one.element.get("group_id") or "0"
-        grouped = group != "0" and one.element.tag == "polygon"
-        groups.setdefault((one.label, f"{one.track}: {group}" if grouped else f"shape {k}"), []).append(k)
-    for (label, _), members in groups.items():
-        first = objects[members[0]]
-        here = f"{where}: shape {members[0]} ({first.element.tag})"
-        try:
-            geometry: dict[str, Any] = (
-                {"polygons": [_points(objects[k].element, here) for k in members]}
-                if len(members) > 1
-                else _geometry(first.element, here, size)
-            )
-            gather.object(here, label, attributes=_attributes(first.element), track=first.track, **geometry)
-        except InputError as error:
-            skip_label(error, file)
-
-
-def _attributes(element: Element) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for attribute in element.iterfind("attribute"):
-        found[attribute.get("name") or ""] = (attribute.text or "").strip()
-    if _whole(element.get("z_order")):
-        found["z_order"] = element.get("z_order")
-    return found | ({"occluded": "1"} if element.get("occluded") == "1" else {})
-
-
-def _geometry(element: Element, where: str, size: Size) -> dict[str, Any]:
-    """The arguments of `Gather.object` for one shape."""
-
-    def get(*names: str) -> list[float]:
-        return shapes.as_numbers([element.get(name) for name in names], where)
-
-    angle = shapes.as_numbers([element.get("rotation") or 0], where)[0]
-    if element.tag == "box":
-        box = get("xtl", "ytl", "xbr", "ybr")
-        return {"shape": {"kind": "box", "box": box, "angle": angle}} if angle else {"box": box}
-    if element.tag == "ellipse":
-        values = dict(zip(("cx", "cy", "rx", "ry"), get("cx", "cy", "rx", "ry"), strict=True))
-        return {"shape": {"kind": "ellipse", **values, **({"angle": angle} if angle else {})}}
-    if element.tag == "polygon":
-        return {"polygons": [_points(element, where)]}
-    if element.tag == "mask":
-        return {"rle": _mask(element, where, size)}
-    if element.tag == "cuboid":
-        names = [
-            f"{axis}{corner}" for corner in ("tl1", "bl1", "tr1", "br1", "tl2", "bl2", "tr2", "br2") for axis in "xy"
-        ]
-        return {"box": shapes.bounds([get(*names)])}
-    if element.tag == "skeleton":
-        points = [v for p in element.iterfind("points") if p.get("outside") != "1" for v in _points(p, where)]
-        if not points:
-            raise InputError(f"{where} has no points; draw it again or remove it")
-        return {"box": shapes.bounds([points])}
-    return {"shape": {"kind": "line" if element.tag == "polyline" else "points", "points": _points(element, where)}}
-
-
-def _points(element: Element, where: str) -> list[float]:
-    """ "x,y;x,y" as a flat list."""
-    pairs = [pair for pair in (element.get("points") or "").split(";") if pair.strip()]
-    return shapes.as_numbers([value for pair in pairs for value in pair.split(",")], where, even=True)
-
-
-def _mask(element: Element, where: str, size: Size) -> dict[str, Any]:
-    """The RLE of a mask, stored as row-major runs inside its bounding box, background first."""
-    from sightline.ops.masks import mask_to_rle
-
-    left, top, width, height = (_whole(element.get(name)) for name in ("left", "top", "width", "height"))
-    runs = np.array(shapes.as_numbers([v for v in (element.get("rle") or "").split(",") if v.strip()], where), np.int64)
-    if (runs < 0).any() or runs.sum() != width * height:
-        raise InputError(
-            f"{where}: the runs of its rle add up to {int(runs.sum())}, but {width} × {height} are {width * height} "
-            "pixels; export it again or remove it"
-        )
-    if top + height > size[0] or left + width > size[1]:
-        raise InputError(
-            f"{where} is a mask of {width} × {height} pixels at {left}, {top}, but the image is {size[1]} × {size[0]}; "
-            "draw it again or remove it"
-        )
-    whole = torch.zeros(size, dtype=torch.bool)
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    whole[top : top + height, left : left + width] = torch.from_numpy(inside)
-    return mask_to_rle(whole)
-
-
-def _whole(text: str | None) -> int:
-    """A non-negative integer; 0 if the text is not one."""
-    try:
-        value = float(text or 0)
-    except ValueError:
-        return 0
-    return int(value) if 0 <= value < 2**30 else 0

@@ -20,9 +20,10 @@ from sightline.data.facts import full_scale_of
 from sightline.data.videos import is_video
 from sightline.deploy.batch.chunk import FOLDERS, Chunk, Done, Settings, load_model, predict_chunk
 from sightline.deploy.batch.files import Folder, find_names, is_uri, item_of, require_pyarrow, short
-from sightline.deploy.predict import class_ids, require_tile, score_threshold
+from sightline.deploy.predict import require_tile
 from sightline.deploy.runtimes import ExportedModel
 from sightline.deploy.sources import common_scale
+from sightline.deploy.thresholds import class_ids, score_threshold
 from sightline.deploy.tiled import require_tiles
 from sightline.deploy.video import takes_videos
 from sightline.errors import InputError

@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from sightline.deploy.predict import score_threshold
 from sightline.deploy.serve.batching import BatchQueue
 from sightline.deploy.serve.metrics import Metrics
 from sightline.deploy.serve.refusal import Refusal
 from sightline.deploy.serve.settings import ServerSettings
+from sightline.deploy.thresholds import score_threshold
 from sightline.deploy.writers.base import Writer
 from sightline.errors import InputError
 from sightline.models.model import Model
