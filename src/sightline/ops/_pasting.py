@@ -96,11 +96,11 @@ def border_weights(pixel: Tensor, first: Tensor, last: Tensor, cells: int) -> Te
 def _blank(count: int, height: int, width: int, rows: int) -> np.ndarray:
     """Zeros, bool [count, height, width], of which `rows` rows will be written to.
 
-    NumPy asks for pages of 2 MB for large arrays, and the system clears each of them when it is first written to. Where
-    few rows are written to, small pages leave the most of the memory untouched.
+    NumPy asks for pages of 2 MB for large arrays, and the system clears each of them when it is first written to, and
+    may have to make room for it by moving other memory. Small pages leave the rest untouched.
     """
     size = count * height * width
-    if size < 2**22 or 8 * rows > count * height or not hasattr(mmap, "MAP_PRIVATE"):
+    if size < 2**22 or 2 * rows > count * height or not hasattr(mmap, "MAP_PRIVATE"):
         return np.zeros((count, height, width), dtype=bool)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(pages, dtype=bool).reshape(count, height, width)
