@@ -33,6 +33,7 @@ def test_this_installation():
     assert found["threads"].value.startswith(str(torch.get_num_threads()))
     assert {"cpu", "cuda", "mps", "OMP_WAIT_POLICY", "current folder", "weights cache", "fast", "dev"} <= found.keys()
     assert found["efficientnet_lite0"].value == "installed, ImageNet top-1 75.1 %"
+    assert found["sightline_n"].value == "installed, images of 256 made-up classes"
     assert [c.group for c in checks] == sorted(
         (c.group for c in checks), key=["versions", "devices", "places", "weights", "extras"].index
     )

@@ -247,7 +247,8 @@ def _weights() -> list[Check]:
         except InputError as error:
             checks.append(Check("weights", name, "warning", str(error), f"{repair} --force-reinstall"))
         else:
-            checks.append(Check("weights", name, "ok", f"installed, ImageNet {published.metric}"))
+            data = f"ImageNet {published.metric}" if published.data == "imagenet" else f"images of {published.metric}"
+            checks.append(Check("weights", name, "ok", f"installed, {data}"))
     return checks
 
 
