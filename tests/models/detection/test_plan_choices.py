@@ -11,7 +11,15 @@ import pytest
 
 from sightline.errors import InputError
 from sightline.models.catalog import find
-from sightline.models.detection.plan import augmentation, averaging, backbone, batch_size, plan, resolution
+from sightline.models.detection.plan import (
+    LATE_MOSAICS,
+    augmentation,
+    averaging,
+    backbone,
+    batch_size,
+    plan,
+    resolution,
+)
 from sightline.models.plan import Budget, Choice, Facts
 from sightline.training.recipe import Recipe
 
@@ -138,6 +146,18 @@ def test_the_average_follows_the_batches_of_the_user():
 
 def test_augmentation_by_epochs():
     assert [augmentation(n).value for n in (1, 7.9, 8, 300)] == ["light", "light", "mosaic", "mosaic"]
+    late = [augmentation(n, LATE_MOSAICS).value for n in (1, 14.9, 15, 39.9, 40, 300)]
+    assert late == [*["light"] * 2, *["default"] * 2, *["mosaic"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("sightline_lite0", "mosaic"), ("sightline_lite0_pose", "light"), ("sightline_lite0_mask", "light")],
+)
+def test_masks_and_keypoints_get_mosaics_later(model: str, expected: str):
+    planner = find(model).plan
+    assert planner is not None
+    assert values(planner(DATA, replace(LITE, epochs=9)))["augmentation"] == expected
 
 
 def test_the_backbone_by_the_images_seen():

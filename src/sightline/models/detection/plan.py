@@ -35,7 +35,12 @@ FEWEST_EPOCHS = {True: 8, False: 30}
 FEW_STEPS = 280
 """Number of steps below which the batch size is halved, for twice as many steps."""
 MOSAIC_EPOCHS = 8
-"""Number of epochs from which mosaics help (`benchmarks/results/three_minutes.md`); shorter training was not tried."""
+"""Number of epochs from which mosaics help boxes (`benchmarks/results/three_minutes.md`); fewer were not tried."""
+DEFAULT_EPOCHS = 15
+"""Number of epochs from which, where there are no mosaics yet, the default augmentation is chosen."""
+LATE_MOSAICS = 40
+"""Number of epochs from which plans choose mosaics for masks and keypoints; nine epochs of mosaics cost keypoints 0.07
+AP (`benchmarks/results/sightline_heads.md`), and masks were not tried."""
 LONG = 8000
 """Number of images from which the whole backbone is trained; an image counts once in each epoch."""
 FROZEN: dict[str, Any] = {"norm": "frozen", "trainable_layers": 3}
@@ -44,13 +49,14 @@ WHOLE_TRAINING = 3000
 """Number of steps without a budget, from pretrained weights; from random weights four times as many."""
 
 
-def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
+def plan(facts: Facts, budget: Budget, *, bf16: bool = True, mosaic_epochs: int = MOSAIC_EPOCHS) -> list[Choice]:
     """Choose the precision, the resolution, the batch, the length and the augmentation of a training run.
 
     Args:
         facts: the training images.
         budget: what the user has fixed.
         bf16: whether bf16 may be chosen; False for models whose training in bf16 was not compared.
+        mosaic_epochs: number of epochs from which mosaics are chosen.
 
     Raises:
         InputError: fewer than ten steps fit into the time budget.
@@ -75,7 +81,7 @@ def plan(facts: Facts, budget: Budget, *, bf16: bool = True) -> list[Choice]:
     else:
         epochs = images / facts.images
     choices.append(averaging(epochs * steps_per_epoch))
-    choices.append(augmentation(epochs))
+    choices.append(augmentation(epochs, mosaic_epochs))
     choices += keeping(facts, budget)
     choices += mirroring(facts)
     if budget.minutes is not None and budget.speed is not None and facts.validation:
@@ -177,9 +183,11 @@ def averaging(steps: float) -> Choice:
     return Choice("ema", decay, f"it averages the weights of {share}")
 
 
-def augmentation(epochs: float) -> Choice:
-    """Mosaic augmentation in all but the shortest training runs."""
+def augmentation(epochs: float, mosaic_epochs: int = MOSAIC_EPOCHS) -> Choice:
+    """Stronger augmentation for longer training, mosaics from `mosaic_epochs` on."""
     number = round(epochs)
-    if epochs >= MOSAIC_EPOCHS:
+    if epochs >= mosaic_epochs:
         return Choice("augmentation", "mosaic", f"{number} epochs are enough to learn from mosaics")
+    if epochs >= DEFAULT_EPOCHS:
+        return Choice("augmentation", "default", f"{number} epochs are too few for mosaics")
     return Choice("augmentation", "light", f"{counted(number, 'epoch')} {are(number)} too few for stronger changes")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.plan import plan
+from sightline.models.detection.plan import LATE_MOSAICS, plan
 from sightline.models.detection.points import Points
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
 from sightline.models.detection.sightline_detector import Assignment, SightlineDetector, sightline_detector
@@ -211,7 +211,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
-        plan=partial(plan, bf16=False),
+        plan=partial(plan, bf16=False, mosaic_epochs=LATE_MOSAICS),
     )
     for entry in DETECTORS
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from sightline.errors import InputError
 from sightline.models.detection.detector import Detections
-from sightline.models.detection.plan import plan
+from sightline.models.detection.plan import LATE_MOSAICS, plan
 from sightline.models.detection.points import Points
 from sightline.models.detection.sightline_detector import ENTRIES as DETECTORS
 from sightline.models.detection.sightline_detector import Assignment, SightlineDetector, sightline_detector
@@ -252,7 +253,7 @@ ENTRIES = tuple(
         fixed=entry.fixed,
         defaults=entry.defaults,
         recipe=entry.recipe,
-        plan=plan,
+        plan=partial(plan, mosaic_epochs=LATE_MOSAICS),
     )
     for entry in DETECTORS
 )
