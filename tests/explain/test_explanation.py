@@ -297,3 +297,14 @@ def test_titles_have_one_height_with_and_without_a_colour_bar() -> None:
     pixels = np.asarray(draw_explanations(grey, [explanation(nothing, signed=True)]))
     first, second = (int((pixels[:, column] == 128).all(1).argmax()) for column in (240, 720))
     assert first == second > 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 40), (33, 1), (2, 37), (40, 3)])
+@pytest.mark.parametrize("shrink", [0.3, 0.5, 0.875, 1.0])
+def test_what_is_seen_of_a_few_pixels_is_outlined(size: tuple[int, int], shrink: float) -> None:
+    height, width = size
+    side = min(size) * shrink
+    x, y = (width - side) / 2, (height - side) / 2
+    found = Explanation(torch.rand(size), "net", "cam", "cat", 0.5, seen=(x, y, x + side, y + side))
+    picture = sl.draw(torch.zeros(3, *size, dtype=torch.uint8), found)
+    assert min(picture.size) > 0

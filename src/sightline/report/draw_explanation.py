@@ -69,7 +69,10 @@ def _outline(result: Explanation, picture: Image.Image, style: Style) -> None:
     sx, sy = picture.width / width, picture.height / height
     if result.seen is not None:
         x1, y1, x2, y2 = result.seen
-        corners = (round(x1 * sx), round(y1 * sy), round(x2 * sx) - 1, round(y2 * sy) - 1)
+        left, top = (round(v) for v in (x1 * sx, y1 * sy))
+        right, bottom = (round(v) - 1 for v in (x2 * sx, y2 * sy))
+        # of an image of a few pixels, the part that is seen can be less than one
+        corners = (left, top, max(left, right), max(top, bottom))
         canvas.pen.rectangle(corners, outline=SEEN, width=max(1, canvas.line // 2))
     if result.mask is not None:
         mask = result.mask.numpy().astype(np.uint8) * 255
