@@ -776,3 +776,53 @@ def test_boxes_in_fractions_where_pixels_are_expected(tmp_path: Path):
 def test_classes_without_names_are_called_classes() -> None:
     rare = next(p for p in class_problems({"train": {"0": 20, "7": 2, "dog": 3}}, "objects") if p.rule == "class-rare")
     assert rare.value == "2 classes have fewer than 10 objects in train: class 7 (2), dog (3)"
+
+
+def test_a_folder_of_classes_is_copied_without_broken_images(tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(3):
+            path = tmp_path / "pets" / name / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(len(name) + i).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+    whole = (tmp_path / "pets" / "cat" / "1.jpg").read_bytes()
+    (tmp_path / "pets" / "cat" / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "pets" / "dog" / "2.jpg").write_text("no image")
+    before = fingerprint(tmp_path / "pets")
+    summary = fix(open_dataset(tmp_path / "pets"), tmp_path / "fixed", progress=False)
+    assert fingerprint(tmp_path / "pets") == before
+    assert summary.counts == {"image-truncated": 1, "image-unreadable": 1}
+    assert str(summary).startswith(f"Wrote 4 images to {tmp_path / 'fixed'}.")
+    repaired = open_dataset(tmp_path / "fixed")
+    assert (repaired.format, list(repaired.classes)) == ("folders", ["cat", "dog"])
+    labels = [(Path(repaired.name(i)).name, repaired.target(i).label) for i in range(len(repaired))]
+    assert sorted(labels, key=lambda one: one[::-1]) == [("0.jpg", 0), ("2.jpg", 0), ("0.jpg", 1), ("1.jpg", 1)]
+    assert quick(repaired).ok
+
+
+def test_broken_images_of_class_maps_are_left_out_with_their_maps(tmp_path):
+    data = tmp_path / "ground"
+    for i in range(3):
+        pair = {"images": np.full((20, 30, 3), 80 * i, np.uint8), "masks": np.eye(20, 30, dtype=np.uint8)}
+        for kind, value in pair.items():
+            (data / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(value).save(data / kind / f"{i}.png")
+    content = (data / "images" / "1.png").read_bytes()
+    (data / "images" / "1.png").write_bytes(content[:-40])
+    (data / "classes.txt").write_text("land\nwater\n")
+    opened = open_dataset(data)
+    summary = fix(opened, tmp_path / "fixed", progress=False)
+    repaired = open_dataset(tmp_path / "fixed")
+    assert (summary.images, repaired.kind, len(repaired)) == (2, opened.kind, 2)
+    for i in range(2):
+        assert torch.equal(repaired.target(i).labels, torch.eye(20, 30, dtype=repaired.target(i).labels.dtype))
+
+
+def test_labels_that_cannot_be_written_are_not_repaired(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "pets" / name / "0.png")
+    data = open_dataset(tmp_path / "pets")
+    monkeypatch.setattr("sightline.data.check.fixing.WRITTEN", {"coco": None})
+    with pytest.raises(InputError, match="in the format folders, which cannot be written, so there is no repaired"):
+        fix(data, tmp_path / "fixed", progress=False)

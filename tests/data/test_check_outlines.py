@@ -10,7 +10,7 @@ import torch
 
 from sightline.data.blob import Blob
 from sightline.data.check import check, fix
-from sightline.data.check.fixing import clip_polygon
+from sightline.data.check.repairs import clip_polygon
 from sightline.data.dataset import Dataset
 from sightline.data.formats import convert, open_dataset
 from sightline.errors import InputError
