@@ -73,12 +73,11 @@ def test_the_size_that_was_not_used_for_longest_is_dropped(monkeypatch: pytest.M
     assert made == [key(1), key(2), key(3), key(2)]
 
 
-def test_what_cannot_be_compiled_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_compiled_is_tried_once_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     run, made = runs(monkeypatch, seconds=0.0, fails=True)
-    for _ in range(3):
-        assert int(run(given(4))["side"]) == 0
-        assert int(run(given(5))["side"]) == 0
-    assert made == [key(4)]
+    with pytest.warns(UserWarning, match=r"compiling the file for images of 4×4 failed \(no\)") as said:
+        found = [int(run(given(side))["side"]) for side in (4, 5) * 3]
+    assert (found, made, len(said)) == ([0] * 6, [key(4)], 1)
 
 
 def test_times_of_many_sizes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

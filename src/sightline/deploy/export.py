@@ -19,7 +19,7 @@ from sightline.deploy.exporting.dense_parts import DetectorPart
 from sightline.deploy.exporting.facts import facts_of
 from sightline.deploy.exporting.nodes import Node, Nodes, add_preprocessing, in_cells, shown
 from sightline.deploy.exporting.part import Part
-from sightline.deploy.exporting.parts import SegmenterPart, part_of
+from sightline.deploy.exporting.parts import SegmenterPart, part_of, require_exportable
 from sightline.deploy.exporting.pasting import add_pasted_boxes, add_pasted_grids
 from sightline.errors import InputError
 from sightline.models.model import Model
@@ -119,6 +119,7 @@ def export(
     for module, needed in (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")):
         if module != "onnxruntime" or check:
             require(module, needed, "export", "export to ONNX")
+    require_exportable(model)
     tell(f"exporting {model.title} to ONNX, which may take minutes")
     own = fuse(copy.deepcopy(model).cpu().float())
     exportable(own)

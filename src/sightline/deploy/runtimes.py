@@ -17,7 +17,7 @@ from sightline.deploy.exporting.facts import FOCAL, preprocess_from, read_facts
 from sightline.deploy.exporting.parts import READERS
 from sightline.deploy.openvino_gathering import gather_vectors
 from sightline.deploy.openvino_resizing import INNER_SIZE, replace_antialiased, size_as_input, with_shapes
-from sightline.deploy.sizes import PerSize, Run, Shapes
+from sightline.deploy.sizes import PerSize, Run, Shapes, short
 from sightline.errors import InputError
 from sightline.models.model import Losses, Model
 from sightline.models.spatial.cameras import warn_of_assumed
@@ -189,7 +189,7 @@ def _with_onnx_runtime(path: Path, device: str) -> ExportedModel:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
     except Exception as error:  # the runtime's errors have no common public class
-        raise InputError(f"{path}: ONNX Runtime cannot read this file ({_short(error)}); export it again") from None
+        raise InputError(f"{path}: ONNX Runtime cannot read this file ({short(error)}); export it again") from None
     facts = read_facts(session.get_modelmeta().custom_metadata_map, str(path))
     names = [output.name for output in session.get_outputs()]
     types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -223,7 +223,7 @@ def _with_openvino(path: Path, device: str) -> ExportedModel:
         compiled = core.compile_model(model, "CPU", precise)
         seconds = time.perf_counter() - began
     except Exception as error:  # as above
-        raise InputError(f"{path}: OpenVINO cannot read this file ({_short(error)}); use onnxruntime") from None
+        raise InputError(f"{path}: OpenVINO cannot read this file ({short(error)}); use onnxruntime") from None
     facts = read_facts({entry.key: entry.value for entry in header.metadata_props}, str(path))
     names = [output.get_any_name() for output in compiled.outputs]
     types = {"u8": "uint8", "f32": "float32"}
@@ -265,7 +265,3 @@ def require_own_graph(facts: dict[str, Any], inputs: dict[str, str], outputs: li
             f"{', '.join(outputs)}, but should take {wanted} and give {', '.join(facts['outputs'])} "
             f"({facts['kind']}); export the model again"
         )
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
@@ -67,14 +68,25 @@ class PerSize:
         return found
 
     def _add(self, key: Shapes) -> None:
-        """Compile for these shapes; if that fails, the general form serves all."""
+        """Compile for these shapes; if that fails, the general form serves all, and a warning says so."""
         del self._spent[key]
         began = time.perf_counter()
         try:
             self._own[key] = self._compiled(key)
-        except Exception:  # the runtimes' errors have no common public class
+        except Exception as error:  # the runtimes' errors have no common public class
             self._fails = True
+            height, width = dict(key)["images"][-2:]
+            warnings.warn(
+                f"compiling the file for images of {height}×{width} failed ({short(error)}); results stay right, but "
+                "every size keeps the slower form for any size",
+                stacklevel=2,
+            )
             return
         self._seconds = time.perf_counter() - began
         if len(self._own) > self._most:
             self._own.popitem(last=False)
+
+
+def short(error: Exception) -> str:
+    """The message of a runtime's error in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]

@@ -83,10 +83,19 @@ def part_of(model: Model) -> Part:
     Raises:
         InputError: there is none for this model.
     """
+    require_exportable(model)
+    return PARTS[next(kind for kind in type(model).mro() if kind in PARTS)](model)
+
+
+def require_exportable(model: Model) -> None:
+    """Check that a model has an exported form.
+
+    Raises:
+        InputError: it has none; the message says why.
+    """
     reason = refusal(model)
     if reason is not None:
         raise InputError(f"{model.title} cannot be exported: {reason}; docs/exporting.md lists the models that can be")
-    return PARTS[next(kind for kind in type(model).mro() if kind in PARTS)](model)
 
 
 def refusal(model: Model) -> str | None:
