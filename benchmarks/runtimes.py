@@ -85,6 +85,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "sightline_n_mask": {},
     "ssdlite320_mobilenet_v2": {},
     "retinanet_mobilenet_v2_fpn": {},
+    "retinanet_resnet50_fpn": {},
     "fcos_mobilenet_v2_fpn": {},
     "faster_rcnn_mobilenet_v2_fpn": {"min_size": 320, "max_size": 448},
     "mobilenet_v2": {},

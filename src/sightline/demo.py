@@ -15,7 +15,7 @@ SCENES = {"train": 600, "val": 60, "test": 100}
 SIZE = 160
 
 
-def demo(out: str | Path = "demo", minutes: float = 4.2) -> Path:
+def demo(out: str | Path = "demo", minutes: float = 4.0) -> Path:
     """Render scenes, train the default detector on them, evaluate it on unseen scenes, and draw its predictions.
 
     Args:

@@ -92,7 +92,7 @@ def doctor(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for all results.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 4.2,
+    minutes: Annotated[float, typer.Option(help="Training time in minutes.")] = 4.0,
 ) -> None:
     """Run the whole workflow on rendered scenes, in five minutes.
 
