@@ -37,7 +37,7 @@ def image_labels() -> Iterator[Bad]:
         ("a class that is not there", folders(*two), "check {f}/d --classes mars=cat", "mars"),
         ("a file for the folder", folders(*two), "check {f}/d/cat/a.png --format folders", "a.png"),
         ("as boxes", folders(*two), "convert {f}/d {f}/o --to yolo", "objects"),
-        ("repaired", folders(*two), "check {f}/d --fix drop --out {f}/o", "fix"),
+        ("repaired in place", folders(*two), "check {f}/d --fix drop --out {f}/d", "overwritten"),
         ("anchors of them", folders(*two), "anchors {f}/d -o {f}/a.png", "boxes"),
         ("for a detector", folders(*two), "train {f}/d --model sightline_n --runs {f}/r", "classification"),
     ):

@@ -51,6 +51,16 @@ def fill(model: nn.Module, shared: Path, name: str) -> None:
     model.eval()
 
 
+@contextmanager
+def float64() -> Iterator[None]:
+    """New tensors and models inside are float64, so that no result depends on how a processor rounds."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @lru_cache(maxsize=1)
 def _filled(shared: Path, name: str) -> dict[str, torch.Tensor]:
     """The pack's weights, which several tests of a model load one after another."""
