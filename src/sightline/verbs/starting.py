@@ -59,6 +59,10 @@ class Subject:
 def subject_of_model(model: Model, opened: Callable[..., Any]) -> Subject:
     """A model of the user, and the data for it.
 
+    Args:
+        model: the user's model.
+        opened: (new names of classes, the model's classes, number of channels) → the data.
+
     Raises:
         InputError: the data has other classes than the model.
     """
@@ -78,7 +82,13 @@ def subject_of_name(
     begun: RunFacts | None,
     opened: Callable[..., Any],
 ) -> Subject:
-    """The name of a model, by default that for the labels of the data, and the data."""
+    """The name of a model, by default that for the labels of the data, and the data.
+
+    Args:
+        name, arguments, weights, classes: that the user gave.
+        begun: the facts of the run to resume.
+        opened: as of `subject_of_model`.
+    """
     name, arguments = _name_and_arguments(name, arguments, weights, begun)
     channels = arguments.get("in_channels", 3)
     data = opened(classes, None, channels)
