@@ -426,7 +426,8 @@ def main() -> None:
         results["models"].setdefault(name, {}).update(row)
         packages = ", ".join(f"{p} {metadata.version(p)}" for p in ("torch", "onnxruntime", "openvino"))
         results["versions"] = f"Python {platform.python_version()}, {packages}, Sightline {sl.__version__}"
-        results["machine"] = f"{cpu_name()}, {os.cpu_count()} cores"
+        instructions = torch.backends.cpu.get_cpu_capability()
+        results["machine"] = f"{cpu_name()}, {instructions}, {os.cpu_count()} cores"
         args.out.write_text(json.dumps(results, indent=1) + "\n")
         args.out.with_suffix(".md").write_text(table(results))
         shown = [", ".join([r, *(f"{call} {row[r][call]}" for call in CALLS)]) for r in args.runtimes]
